@@ -1,0 +1,255 @@
+//! `bkt admin daemon …` and `bkt status`: what people and scripts ask of the daemon.
+
+use crate::applet::{Call, RELEASE, output, usage};
+use crate::client::ask::{self, Found, Status};
+use crate::client::local::{self, Side};
+use crate::client::run::{self, Command, Outcome, Times};
+use crate::error::{Error, Result};
+use crate::exit::End;
+use crate::logging::shown;
+use lexopt::{Arg, Parser, ValueExt};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Exit codes of `status`, as for services in the LSB core specification.
+const NOT_RUNNING: u8 = 3;
+const STALE: u8 = 1;
+
+/// Runs of `test`, of which the medians are shown.
+const TEST_RUNS: usize = 21;
+
+const EXEC_HELP: &str = "\
+Usage: bkt admin daemon exec [OPTIONS] -- CMD ARGS…
+
+Runs CMD on the daemon's side as if it ran here: with these streams, this terminal, these signals, and its own exit status.
+
+  --cwd DIR         run in DIR (default: the same path as here); fails if it is not there
+  --env K=V         set a variable; may be repeated
+  --unset-env K     take a variable away; may be repeated
+  --clear-env       nothing of either side's environment but --env
+  --fd N            pass descriptor N (3 to 255) under its own number; may be repeated
+  --detach          do not wait: the command survives us; its terminal streams are /dev/null
+  --pty, --no-pty   always or never give it a terminal (default: where we are at one)
+";
+
+fn wants_json(args: Vec<OsString>, command: &str) -> Result<bool> {
+    let mut json = false;
+    let mut parser = Parser::from_args(args);
+    while let Some(arg) = parser.next().map_err(|e| usage(e, "bkt"))? {
+        match arg {
+            Arg::Long("json") => json = true,
+            other => return Err(usage(format_args!("{command}: {}", other.unexpected()), "bkt")),
+        }
+    }
+    Ok(json)
+}
+
+pub fn status(call: &Call, args: Vec<OsString>) -> Result<End> {
+    let json = wants_json(args, "status")?;
+    let sockets = call.sockets();
+    let found = ask::status(&sockets, call.op)?;
+    output::print(&if json { format!("{:#}\n", describe_json(&found, &sockets)) } else { describe(&found, &sockets) });
+    Ok(End::Code(code(&found)))
+}
+
+/// `bkt status`: this side and the daemon.
+pub fn overview(call: &Call, args: Vec<OsString>) -> Result<End> {
+    let json = wants_json(args, "status")?;
+    let sockets = call.sockets();
+    let found = ask::status(&sockets, call.op)?;
+    let side = match local::side(&call.invocation) {
+        Side::Host => "host",
+        Side::Container => "container",
+    };
+    output::print(&if json {
+        format!("{:#}\n", json!({ "side": side, "version": RELEASE, "daemon": describe_json(&found, &sockets) }))
+    } else {
+        format!("bkt {RELEASE} on the {side}\n\n{}", describe(&found, &sockets))
+    });
+    Ok(End::Code(code(&found)))
+}
+
+fn code(found: &Found) -> u8 {
+    match found {
+        Found::Running(_) => 0,
+        Found::Stale(_) => STALE,
+        Found::Nothing(_) => NOT_RUNNING,
+    }
+}
+
+fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
+    let status = match found {
+        Found::Running(status) => status,
+        Found::Stale(path) => return format!("daemon:  not running\nsocket:  {} (stale: nobody listens; the next daemon replaces it)\nstart:   bkt-hostd\n", path.display()),
+        Found::Nothing(path) => return format!("daemon:  not running\nsocket:  {} (not there)\nstart:   bkt-hostd\n", path.display()),
+    };
+    let mut text = format!(
+        "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {} operations\nopen:    {} descriptors of {}\nrunning: {}\n",
+        status.pid,
+        status.release,
+        if status.release == RELEASE { String::new() } else { format!(" (this is {RELEASE})") },
+        sockets.first().map_or_else(String::new, |s| s.display().to_string()),
+        duration(status.uptime_ms),
+        status.served,
+        status.descriptors,
+        status.descriptor_limit,
+        status.running.len(),
+    );
+    for run in &status.running {
+        let op = run.op.map_or_else(String::new, |op| op.to_string());
+        let terminal = if run.terminal { "terminal" } else { "-" };
+        text.push_str(&format!("  {op}  pid {:<8} {:>10}  {terminal:8}  {}\n", run.pid, duration(run.since_ms), shown(&run.name)));
+    }
+    text
+}
+
+fn describe_json(found: &Found, sockets: &[std::path::PathBuf]) -> Value {
+    let socket = sockets.first().map_or_else(String::new, |s| s.display().to_string());
+    match found {
+        Found::Running(status) => running_json(status, &socket),
+        Found::Stale(path) => json!({ "state": "stale", "socket": path.display().to_string() }),
+        Found::Nothing(path) => json!({ "state": "not running", "socket": path.display().to_string() }),
+    }
+}
+
+fn running_json(status: &Status, socket: &str) -> Value {
+    let run = |r: &ask::Running| json!({ "op_id": r.op.map(|op| op.to_string()), "pid": r.pid, "since_ms": r.since_ms, "name": shown(&r.name), "terminal": r.terminal });
+    json!({
+        "state": "running",
+        "socket": socket,
+        "version": status.release,
+        "pid": status.pid,
+        "uptime_ms": status.uptime_ms,
+        "served": status.served,
+        "descriptors": status.descriptors,
+        "descriptor_limit": status.descriptor_limit,
+        "running": status.running.iter().map(run).collect::<Vec<_>>(),
+    })
+}
+
+fn duration(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0..60 => format!("{}.{:03} s", s, ms % 1000),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        3600..86_400 => format!("{} h {} min", s / 3600, s / 60 % 60),
+        _ => format!("{} d {} h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+pub fn test(call: &Call, args: Vec<OsString>) -> Result<End> {
+    let json = wants_json(args, "test")?;
+    let command = Command { args: b"true\0".to_vec(), pty: run::WantPty::Never, keep_streams: true, ..Command::default() };
+    let mut all: Vec<[u64; 4]> = Vec::new();
+    for _ in 0..TEST_RUNS {
+        let mut times = Times::default();
+        match run::run_timed(&command, &call.invocation, &call.sockets(), call.op, &mut times)? {
+            Outcome::Ended(End::Code(0)) => {}
+            Outcome::Ended(end) => return Err(Error::new(format!("'true' ran through the daemon and ended with {}", end.shell_code()))),
+            Outcome::SameSide => return Err(Error::new("the daemon took this for a shim")),
+            Outcome::NoDaemon { path, why } => return Err(local::no_daemon(&path, &why)),
+        }
+        let Times { begun, connected, started, ended } = times;
+        all.push([connected - begun, started - connected, ended - started, ended - begun]);
+    }
+    let [connect, spawn, run, total] = [0, 1, 2, 3].map(|part| median(&all, part));
+    output::print(&if json {
+        format!("{:#}\n", json!({ "command": "true", "runs": TEST_RUNS, "connect_us": connect, "spawn_us": spawn, "run_us": run, "total_us": total }))
+    } else {
+        format!(
+            "ok: 'true' ran through the daemon {TEST_RUNS} times; medians:\n  connect {connect:>6} µs\n  spawn   {spawn:>6} µs\n  run     {run:>6} µs\n  total   {total:>6} µs\n"
+        )
+    });
+    Ok(End::Code(0))
+}
+
+fn median(all: &[[u64; 4]], part: usize) -> u64 {
+    let mut sorted: Vec<u64> = all.iter().map(|times| times[part]).collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+}
+
+pub fn exec(call: &Call, args: Vec<OsString>) -> Result<End> {
+    let end_of_options = args.iter().position(|a| a == "--");
+    if args.iter().take(end_of_options.unwrap_or(args.len())).any(|a| a == "--help" || a == "-h") {
+        output::print(EXEC_HELP);
+        return Ok(End::Code(0));
+    }
+    let Some(at) = end_of_options else {
+        return Err(usage("exec wants '--' before the command, so that its options are not taken for ours", "bkt admin daemon exec"));
+    };
+    let mut command = read_exec_options(args[..at].to_vec())?;
+    for arg in &args[at + 1..] {
+        command.args.extend(arg.as_bytes());
+        command.args.push(0);
+    }
+    if command.args.is_empty() {
+        return Err(usage("exec wants a command after '--'", "bkt admin daemon exec"));
+    }
+    match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
+        Outcome::Ended(end) => Ok(end),
+        Outcome::NoDaemon { path, why } => Err(local::no_daemon(&path, &why)),
+        Outcome::SameSide => Err(Error::new("the daemon took this for a shim")),
+    }
+}
+
+fn read_exec_options(args: Vec<OsString>) -> Result<Command> {
+    let help = "bkt admin daemon exec";
+    let wrong = |e: lexopt::Error| usage(e, help);
+    let mut command = Command::default();
+    let mut parser = Parser::from_args(args);
+    while let Some(arg) = parser.next().map_err(wrong)? {
+        match arg {
+            Arg::Long("cwd") => {
+                let directory = parser.value().map_err(wrong)?.into_vec();
+                if !directory.starts_with(b"/") {
+                    return Err(usage("--cwd wants an absolute path: a relative one would mean another directory there", help));
+                }
+                command.directory = Some(directory);
+            }
+            Arg::Long("env") => {
+                let entry = parser.value().map_err(wrong)?.into_vec();
+                if entry.iter().position(|b| *b == b'=').is_none_or(|at| at == 0) {
+                    return Err(usage(format_args!("--env wants NAME=VALUE, not '{}'", shown(&entry)), help));
+                }
+                command.set_env.extend(entry);
+                command.set_env.push(0);
+            }
+            Arg::Long("unset-env") => {
+                let name = parser.value().map_err(wrong)?.into_vec();
+                if name.is_empty() || name.contains(&b'=') {
+                    return Err(usage(format_args!("--unset-env wants a name, not '{}'", shown(&name)), help));
+                }
+                command.unset_env.extend(name);
+                command.unset_env.push(0);
+            }
+            Arg::Long("fd") => {
+                let number: u16 = parser.value().and_then(|v| v.parse()).map_err(wrong)?;
+                if !(3..=255).contains(&number) {
+                    return Err(usage(format_args!("--fd wants a number from 3 to 255, not {number}"), help));
+                }
+                if !command.extra.contains(&number) {
+                    command.extra.push(number);
+                }
+            }
+            Arg::Long("clear-env") => command.clear_env = true,
+            Arg::Long("detach") => command.detach = true,
+            Arg::Long("pty") => command.pty = run::WantPty::Always,
+            Arg::Long("no-pty") => command.pty = run::WantPty::Never,
+            other => return Err(wrong(other.unexpected())),
+        }
+    }
+    if command.detach && command.pty == run::WantPty::Always {
+        return Err(usage("--detach and --pty exclude each other: nobody would be at the terminal", help));
+    }
+    Ok(command)
+}
+
+pub fn reload(call: &Call) -> Result<End> {
+    ask::reload(&call.sockets(), call.op).map(|()| End::Code(0))
+}
+
+pub fn stop(call: &Call) -> Result<End> {
+    ask::stop(&call.sockets(), call.op).map(|()| End::Code(0))
+}

@@ -1,0 +1,149 @@
+//! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
+
+use crate::applet::{APPLETS, Call, RELEASE, admin, hostd, output, shim, usage};
+use crate::client::local::{self, Side};
+use crate::client::run::{self, Command, Outcome};
+use crate::error::{Error, Result};
+use crate::exit::End;
+use crate::{paths, shims};
+use lexopt::{Arg, Parser};
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+const HELP: &str = "\
+bkt runs the host's commands from its containers, transparently.
+
+Usage: bkt [-v] [--no-delegate] COMMAND
+       bkt NAME ARGS…               the same as a link NAME to bkt
+
+  status [--json]                   both sides at a glance
+  admin daemon run                  be the daemon (bkt-hostd)
+  admin daemon status [--json]      is it there, and what does it do
+  admin daemon test [--json]        run a command through it and say how long each part took
+  admin daemon exec OPTIONS -- CMD  run CMD through it; 'bkt admin daemon exec --help'
+  admin daemon reload               re-execute its binary in place; nothing that runs notices
+  admin daemon stop                 end it
+
+  --list            the names of this executable, and of the shims that come with it
+  --install DIR     make a link in DIR for each of those shims
+  -v, --verbose     say which way a command takes
+  --no-delegate     do not run on the host what belongs there
+  -V, --version     the version
+  -h, --help        this text
+
+Exit status: the command's own; 125 bkt itself failed, 126 cannot execute, 127 not found.
+Environment: BKT_SOCKET, BKT_FALLBACK (auto, never, never:NAME,…), BKT_SIDE (host, container), BKT_LOG.
+";
+
+/// What was typed before the subcommand.
+struct Typed {
+    verbosity: u8,
+    delegate: bool,
+}
+
+pub fn run(call: &Call) -> Result<End> {
+    let all: Vec<OsString> = call.invocation.args.iter().skip(1).map(|a| OsStr::from_bytes(a.to_bytes()).to_os_string()).collect();
+    let mut typed = Typed { verbosity: 0, delegate: true };
+    let mut parser = Parser::from_args(all.clone());
+    let wrong = |e: lexopt::Error| usage(e, "bkt");
+    while let Some(arg) = parser.next().map_err(wrong)? {
+        match arg {
+            Arg::Short('v') | Arg::Long("verbose") => typed.verbosity = typed.verbosity.saturating_add(1),
+            Arg::Long("no-delegate") => typed.delegate = false,
+            Arg::Long("list") => return Ok(list()),
+            Arg::Long("install") => {
+                let directory = parser.value().map_err(wrong)?;
+                return install(Path::new(&directory));
+            }
+            Arg::Short('V') | Arg::Long("version") => {
+                output::print(&format!("bkt {RELEASE}\n"));
+                return Ok(End::Code(0));
+            }
+            Arg::Short('h') | Arg::Long("help") => {
+                output::print(HELP);
+                return Ok(End::Code(0));
+            }
+            Arg::Value(word) => {
+                let rest: Vec<OsString> = parser.raw_args().map_err(wrong)?.collect();
+                return subcommand(call, &typed, &word, rest, &all);
+            }
+            other => return Err(wrong(other.unexpected())),
+        }
+    }
+    output::complain(HELP.trim_end());
+    Err(usage("no command given", "bkt"))
+}
+
+fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all: &[OsString]) -> Result<End> {
+    call.start_log(typed.verbosity);
+    let words: Vec<&str> = std::iter::once(word).chain(rest.iter().map(OsString::as_os_str)).map(|w| w.to_str().unwrap_or("")).collect();
+    let after = |n: usize| rest[n..].to_vec();
+    match words[..] {
+        ["admin", "daemon", "run", ..] if !words.contains(&"--help") && !words.contains(&"-h") => on_host(call, typed, all, || hostd::run_with(call, after(2), typed.verbosity)),
+        ["admin", "daemon", "run", ..] => hostd::run_with(call, after(2), typed.verbosity),
+        ["admin", "daemon", "status", ..] => admin::status(call, after(2)),
+        ["admin", "daemon", "test", ..] => admin::test(call, after(2)),
+        ["admin", "daemon", "exec", ..] => admin::exec(call, after(2)),
+        ["admin", "daemon", "reload"] => admin::reload(call),
+        ["admin", "daemon", "stop"] => admin::stop(call),
+        ["admin", "daemon", "--help" | "-h"] | ["admin", "--help" | "-h"] => {
+            output::print(HELP);
+            Ok(End::Code(0))
+        }
+        ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
+        ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
+        ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
+        ["status", ..] => on_host(call, typed, all, || admin::overview(call, after(0))),
+        [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
+        [] => Err(usage("no command given", "bkt")),
+    }
+}
+
+/// Runs what belongs to the host there: here where this is the host, else by its own bkt through the daemon, else by another
+/// bridge.
+fn on_host(call: &Call, typed: &Typed, all: &[OsString], here: impl FnOnce() -> Result<End>) -> Result<End> {
+    if !typed.delegate {
+        log::info!(op_id:% = call.op; "running here, as asked for");
+        return here();
+    }
+    let args: Vec<std::ffi::CString> = std::iter::once(c"bkt".to_owned()).chain(all.iter().filter_map(|a| std::ffi::CString::new(a.as_bytes()).ok())).collect();
+    let args: Vec<&CStr> = args.iter().map(std::ffi::CString::as_c_str).collect();
+    let command = Command { args: shim::joined(&args), not_on_own_side: true, ..Command::default() };
+    log::info!(op_id:% = call.op; "asking the host's bkt through the daemon");
+    match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
+        Outcome::Ended(end) => Ok(end),
+        Outcome::SameSide => {
+            log::info!(op_id:% = call.op; "this is the host: running here");
+            here()
+        }
+        Outcome::NoDaemon { path, why } => match local::side(&call.invocation) {
+            Side::Host => {
+                log::info!(op_id:% = call.op; "no daemon at {}; this is the host: running here", path.display());
+                here()
+            }
+            Side::Container => Err(local::exec_fallback(&args, &call.invocation, &paths::shim_directories(&call.invocation), call.op, (&path, &why))),
+        },
+    }
+}
+
+fn list() -> End {
+    let mut text = String::new();
+    for applet in APPLETS {
+        text.push_str(&format!("{:12} {}\n", applet.name, applet.help));
+    }
+    for name in shims::shipped() {
+        text.push_str(&format!("{name:12} shim: the host's {name}\n"));
+    }
+    output::print(&text);
+    End::Code(0)
+}
+
+fn install(directory: &Path) -> Result<End> {
+    let target = std::fs::read_link("/proc/self/exe").map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+    let names: Vec<&str> = shims::shipped().collect();
+    let links: Vec<(PathBuf, shims::Link)> = shims::install(directory, &target, &names)?;
+    let changed = links.iter().filter(|(_, link)| *link != shims::Link::Kept).count();
+    output::print(&format!("{} links to {} in {}; {changed} new or moved\n", links.len(), target.display(), directory.display()));
+    Ok(End::Code(0))
+}

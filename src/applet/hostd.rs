@@ -1,0 +1,125 @@
+//! `bkt-hostd`, which is `bkt admin daemon run`.
+
+use crate::applet::{APPLETS, Call, RELEASE, output, usage};
+use crate::error::{Error, Result};
+use crate::exit::End;
+use crate::logging::{self, Format};
+use crate::paths;
+use crate::process::program;
+use crate::server::daemon::{self, Options};
+use crate::sys::{files, process};
+use lexopt::{Arg, Parser, ValueExt};
+use log::LevelFilter;
+use std::ffi::{CString, OsStr, OsString};
+use std::io::IsTerminal;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+const HELP: &str = "\
+Usage: bkt-hostd [-v] [--socket PATH]
+       bkt admin daemon run [-v] [--socket PATH]
+
+Runs commands of this side for callers in containers. One daemon a user; it stays in the foreground
+and ends by SIGTERM. SIGHUP makes it re-execute its binary in place: no running command notices.
+
+  -v              one line for each operation; -vv: with arguments
+  --socket PATH   listen there (default: $BKT_SOCKET, else $XDG_RUNTIME_DIR/bkt/host.sock)
+  -h, --help      this text
+  -V, --version   the version
+
+Environment: BKT_LOG (a level: error, warn, info, debug), BKT_LOG_FORMAT (text or json; by default text
+at a terminal), LISTEN_FDS and NOTIFY_SOCKET as set by systemd.
+Exit status: 0 after SIGTERM; 125 on failure, also where a daemon already serves.
+";
+
+/// What was typed.
+#[derive(Default)]
+struct Typed {
+    verbosity: u8,
+    socket: Option<PathBuf>,
+    resume: Option<RawFd>,
+    check_state: Option<RawFd>,
+}
+
+pub fn run(call: &Call) -> Result<End> {
+    let args = call.invocation.args.iter().skip(1).map(|a| OsStr::from_bytes(a.to_bytes()).to_os_string()).collect();
+    run_with(call, args, 0)
+}
+
+/// The same with arguments that another command line has left.
+pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> {
+    let mut typed = Typed { verbosity, ..Typed::default() };
+    let mut parser = Parser::from_args(args);
+    let wrong = |e: lexopt::Error| usage(e, "bkt-hostd");
+    while let Some(arg) = parser.next().map_err(wrong)? {
+        match arg {
+            Arg::Short('v') | Arg::Long("verbose") => typed.verbosity = typed.verbosity.saturating_add(1),
+            Arg::Long("socket") => typed.socket = Some(parser.value().map_err(wrong)?.into()),
+            // Between one image of the daemon and the next; not for people.
+            Arg::Long("resume") => typed.resume = Some(parser.value().and_then(|v| v.parse()).map_err(wrong)?),
+            Arg::Long("check-state") => typed.check_state = Some(parser.value().and_then(|v| v.parse()).map_err(wrong)?),
+            Arg::Short('h') | Arg::Long("help") => {
+                output::print(HELP);
+                return Ok(End::Code(0));
+            }
+            Arg::Short('V') | Arg::Long("version") => {
+                output::print(&format!("bkt {RELEASE}\n"));
+                return Ok(End::Code(0));
+            }
+            other => return Err(wrong(other.unexpected())),
+        }
+    }
+    if let Some(number) = typed.check_state {
+        return daemon::check_state(number).map(|()| End::Code(0));
+    }
+    serve(call, typed)
+}
+
+fn serve(call: &Call, typed: Typed) -> Result<End> {
+    let invocation = &call.invocation;
+    let format = match invocation.var("BKT_LOG_FORMAT") {
+        Some(b"json") => Format::Json,
+        Some(b"text") => Format::Text,
+        Some(other) => return Err(Error::new(format!("BKT_LOG_FORMAT={} is not understood; it is 'text' or 'json'", String::from_utf8_lossy(other)))),
+        None if std::io::stderr().is_terminal() => Format::Text,
+        None => Format::Json,
+    };
+    logging::start(format, LevelFilter::Warn, typed.verbosity, invocation.var("BKT_LOG"));
+    let socket = match typed.socket {
+        Some(path) => std::path::absolute(&path).map_err(|e| Error::io(path.display(), &e))?,
+        None => paths::server_socket(invocation, process::user()),
+    };
+    let mut env = Vec::new();
+    for entry in &invocation.env {
+        env.extend_from_slice(entry.to_bytes_with_nul());
+    }
+    let mut flags = vec![c"-v".to_owned(); usize::from(typed.verbosity)];
+    flags.extend([CString::from(c"--socket"), files::c_path(&socket).map_err(|e| Error::io("the socket's path", &e))?]);
+    daemon::serve(Options {
+        socket,
+        env,
+        path: invocation.var("PATH").unwrap_or(program::DEFAULT_PATH).to_vec(),
+        shim_directories: paths::shim_directories(invocation),
+        own_names: APPLETS.iter().map(|applet| applet.name).collect(),
+        inherited: inherited_socket(call)?,
+        notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
+        resume: typed.resume,
+        flags,
+        release: RELEASE,
+    })
+}
+
+/// The first of the sockets that a supervisor passes (`sd_listen_fds(3)`), if they are meant for this process.
+fn inherited_socket(call: &Call) -> Result<Option<RawFd>> {
+    /// `SD_LISTEN_FDS_START`.
+    const FIRST: RawFd = 3;
+    let number = |name| call.invocation.var(name).and_then(|v| std::str::from_utf8(v).ok()?.parse::<u32>().ok());
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    match number("LISTEN_FDS") {
+        Some(1) if ours => Ok(Some(FIRST)),
+        Some(0) | None => Ok(None),
+        Some(count) if ours => Err(Error::new(format!("LISTEN_FDS={count}: one listening socket is wanted"))),
+        Some(_) => Ok(None),
+    }
+}

@@ -1,0 +1,113 @@
+//! The table of names: what this executable is, by the name it was started under.
+//!
+//! May import: everything below. Start here: `run` finds the row, the row's file reads the options (`lexopt` lives on this floor
+//! alone) and calls one role. Dispatch, `--list` and a test read the same table.
+
+mod admin;
+mod bkt;
+mod hostd;
+mod output;
+mod shim;
+
+use crate::error::Result;
+use crate::exit::{self, End};
+use crate::invocation::Invocation;
+use crate::logging;
+use crate::opid::OpId;
+use crate::process::environment;
+use crate::sys::files;
+use log::LevelFilter;
+
+/// The release, as in `bkt --version`.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// One name.
+pub struct Applet {
+    pub name: &'static str,
+    entry: fn(&Call) -> Result<End>,
+    pub help: &'static str,
+}
+
+/// All names but the shims, which are whatever else this executable is called.
+pub const APPLETS: &[Applet] = &[
+    Applet { name: "bkt", entry: bkt::run, help: "the command-line tool" },
+    Applet { name: "bkt-hostd", entry: hostd::run, help: "the daemon that runs commands for its callers (host)" },
+];
+
+/// One call of an applet: how it was started, and what all of them share.
+pub struct Call {
+    pub invocation: Invocation,
+    pub op: OpId,
+}
+
+/// From the invocation to the end. Errors are printed here, and nowhere else.
+pub fn run(invocation: Invocation) -> End {
+    let handed = invocation.var(environment::OP_ID).and_then(OpId::parse);
+    let op = handed.unwrap_or_else(|| OpId::from_random(files::random()));
+    let mut call = Call { invocation, op };
+    let entry = find(&mut call.invocation);
+    entry(&call).unwrap_or_else(|error| {
+        output::complain(&format!("bkt: {} ({op})", error.text));
+        End::Code(error.code)
+    })
+}
+
+/// The applet of a name. As first argument of `bkt` a name is accepted too, and then stands where `argv[0]` stood.
+fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
+    let named = |name: &[u8]| APPLETS.iter().find(|applet| applet.name.as_bytes() == name);
+    if invocation.name() == b"bkt"
+        && let Some(first) = invocation.args.get(1)
+        && (named(first.to_bytes()).is_some_and(|applet| applet.name != "bkt") || crate::shims::shipped().any(|name| name.as_bytes() == first.to_bytes()))
+    {
+        invocation.args.remove(0);
+    }
+    match invocation.name() {
+        b"" => bkt::run,
+        name => named(name).map_or(shim::run as fn(&Call) -> Result<End>, |applet| applet.entry),
+    }
+}
+
+impl Call {
+    /// Starts the log of a program that people call.
+    fn start_log(&self, verbosity: u8) {
+        logging::start(logging::Format::Client, LevelFilter::Warn, verbosity, self.invocation.var("BKT_LOG"));
+    }
+
+    fn sockets(&self) -> Vec<std::path::PathBuf> {
+        crate::paths::client_sockets(&self.invocation, crate::sys::process::user())
+    }
+}
+
+/// An error of usage: what is wrong, and where to read how it is right.
+fn usage(what: impl std::fmt::Display, help: &str) -> crate::error::Error {
+    crate::error::Error::with_code(format!("{what}; see '{help} --help'"), exit::FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_stands_once_and_says_what_it_is() {
+        for applet in APPLETS {
+            assert_eq!(APPLETS.iter().filter(|a| a.name == applet.name).count(), 1);
+            assert!(!applet.help.is_empty());
+        }
+        assert!(crate::shims::shipped().all(|name| APPLETS.iter().all(|a| a.name != name)));
+    }
+
+    #[test]
+    fn a_name_is_found_as_argv0_and_as_first_argument() {
+        let found = |args: &[&'static std::ffi::CStr]| {
+            let mut invocation = Invocation { args: args.to_vec(), env: vec![] };
+            let entry = find(&mut invocation);
+            (entry as usize, invocation.args)
+        };
+        assert_eq!(found(&[c"/x/bkt-hostd"]).0, hostd::run as usize);
+        assert_eq!(found(&[c"bkt", c"bkt-hostd", c"-v"]), (hostd::run as usize, vec![c"bkt-hostd", c"-v"]));
+        assert_eq!(found(&[c"bkt", c"systemctl", c"status"]), (shim::run as usize, vec![c"systemctl", c"status"]));
+        assert_eq!(found(&[c"bkt", c"status"]).0, bkt::run as usize);
+        assert_eq!(found(&[c"anything"]).0, shim::run as usize);
+        assert_eq!(found(&[]).0, bkt::run as usize);
+    }
+}

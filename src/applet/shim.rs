@@ -1,0 +1,42 @@
+//! A shim: the command of that name, on the other side. Every argument belongs to the command.
+
+use crate::applet::Call;
+use crate::client::local::{self, Side};
+use crate::client::run::{self, Command, Outcome};
+use crate::error::Result;
+use crate::exit::End;
+use crate::paths;
+use std::ffi::{CStr, CString};
+
+pub fn run(call: &Call) -> Result<End> {
+    // Only what is asked for is set up: the log costs more than the rest of the start.
+    if call.invocation.var("BKT_LOG").is_some() {
+        call.start_log(0);
+    }
+    // Looked up by its last component: the link's own path is on the wrong side.
+    let name = CString::new(call.invocation.name()).unwrap_or_default();
+    let mut args: Vec<&CStr> = vec![&name];
+    args.extend(call.invocation.args.iter().skip(1));
+    let command = Command { args: joined(&args), not_on_own_side: true, ..Command::default() };
+    match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
+        Outcome::Ended(end) => Ok(end),
+        Outcome::SameSide => {
+            call.start_log(0);
+            log::info!(op_id:% = call.op; "this is the daemon's own side: running {} here", name.to_string_lossy());
+            Err(local::exec_here(&args, &call.invocation, &paths::shim_directories(&call.invocation)))
+        }
+        Outcome::NoDaemon { path, why } => {
+            call.start_log(0);
+            let shims = paths::shim_directories(&call.invocation);
+            match local::side(&call.invocation) {
+                Side::Host => Err(local::exec_here(&args, &call.invocation, &shims)),
+                Side::Container => Err(local::exec_fallback(&args, &call.invocation, &shims, call.op, (&path, &why))),
+            }
+        }
+    }
+}
+
+/// NUL-terminated strings, one after the other.
+pub fn joined(args: &[&CStr]) -> Vec<u8> {
+    args.iter().flat_map(|a| a.to_bytes_with_nul()).copied().collect()
+}

@@ -1,0 +1,106 @@
+//! Everything asked of the daemon that is no run: how it is, to reload, to end.
+
+use crate::client::connect::{self, Connection, HANDSHAKE_MS};
+use crate::error::{Error, Result};
+use crate::event::Wait;
+use crate::opid::OpId;
+use crate::proto::channel::{Channel, Filled, Frame};
+use crate::proto::message::{self, Message, kind};
+use crate::sys::process;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// How the daemon is, with everything owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub release: String,
+    pub pid: u32,
+    pub uptime_ms: u64,
+    pub served: u64,
+    pub descriptors: u32,
+    pub descriptor_limit: u64,
+    pub running: Vec<Running>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub op: Option<OpId>,
+    pub pid: u32,
+    pub since_ms: u64,
+    pub name: Vec<u8>,
+    pub terminal: bool,
+}
+
+/// What there is at the socket.
+#[derive(Debug)]
+pub enum Found {
+    Running(Status),
+    /// The file is there and nobody listens.
+    Stale(PathBuf),
+    Nothing(PathBuf),
+}
+
+/// Asks how the daemon is. An error means that one is there and does not answer as it should.
+pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
+    match connect::connect(sockets)? {
+        Connection::NoDaemon { path, .. } if std::fs::symlink_metadata(&path).is_ok() => Ok(Found::Stale(path)),
+        Connection::NoDaemon { path, .. } => Ok(Found::Nothing(path)),
+        Connection::Made(socket) => {
+            let frame = ask(Channel::new(socket), &message::StatusRequest {}, op, kind::Status)?;
+            let status: message::Status<'_> = message::decode(frame.body()).map_err(|r| Error::new(format!("the daemon's answer cannot be read: {}", r.text)))?;
+            let running = status.running.iter().map(|r| Running { op: OpId::from_bits(r.op), pid: r.pid, since_ms: r.since_ms, name: r.name.0.to_vec(), terminal: r.terminal });
+            Ok(Found::Running(Status {
+                release: status.release.to_string(),
+                pid: status.pid,
+                uptime_ms: status.uptime_ms,
+                served: status.served,
+                descriptors: status.descriptors,
+                descriptor_limit: status.descriptor_limit,
+                running: running.collect(),
+            }))
+        }
+    }
+}
+
+/// Tells the daemon to re-execute itself in place.
+pub fn reload(sockets: &[PathBuf], op: OpId) -> Result<()> {
+    tell(sockets, &message::Reload {}, op)
+}
+
+/// Tells the daemon to end.
+pub fn stop(sockets: &[PathBuf], op: OpId) -> Result<()> {
+    tell(sockets, &message::Stop {}, op)
+}
+
+fn tell<M: Message>(sockets: &[PathBuf], message: &M, op: OpId) -> Result<()> {
+    match connect::connect(sockets)? {
+        Connection::NoDaemon { path, why } => Err(connect::no_daemon(&path, &why)),
+        Connection::Made(socket) => ask(Channel::new(socket), message, op, kind::Done).map(drop),
+    }
+}
+
+/// One question, one answer of the kind expected, within the deadline.
+fn ask<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8) -> Result<Frame> {
+    let deadline = process::monotonic_ms() + HANDSHAKE_MS;
+    channel.send(question, Some(op), vec![]).map_err(|e| Error::io("ask the daemon", &e))?;
+    loop {
+        match channel.next().map_err(|r| Error::new(format!("the daemon's answer cannot be read: {}", r.text)))? {
+            Some(frame) if frame.header.kind == answer => return Ok(frame),
+            Some(frame) if frame.header.kind == kind::Refused => {
+                let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.text))?;
+                return Err(Error::new(refused.text));
+            }
+            Some(frame) => return Err(Error::new(format!("the daemon answered with a message of kind {}, which we do not know", frame.header.kind))),
+            None => {}
+        }
+        let now = process::monotonic_ms();
+        if now >= deadline {
+            return Err(Error::new(format!("the daemon has not answered within {} s: it is stopped or overloaded", HANDSHAKE_MS / 1000)));
+        }
+        let mut wait = Wait::with_capacity(1);
+        wait.watch((), channel.as_fd(), true, channel.unsent() > 0);
+        if !wait.run(now, Some(deadline)).is_empty() && channel.flush().is_ok() && channel.fill() == Filled::End {
+            return Err(Error::new("the daemon closed the connection without an answer"));
+        }
+    }
+}

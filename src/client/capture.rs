@@ -1,0 +1,126 @@
+//! What the caller gave us: which streams are what, where its terminal is, what a child of ours would inherit.
+
+use crate::invocation::Invocation;
+use crate::proto::message::Stream;
+use crate::sys::files::{self, Standard};
+use crate::sys::process::Inheritance;
+use crate::sys::{signals, terminal};
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+/// Whether a run gets a pty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WantPty {
+    /// Where the caller is at a terminal.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// The caller's terminal.
+pub struct Terminal {
+    /// An open description of our own where that could be had, so that it can be non-blocking without others noticing.
+    pub fd: OwnedFd,
+    /// Writing and reading never block.
+    pub own: bool,
+}
+
+/// The standard streams, and how each is to be at the command.
+pub struct Streams {
+    pub kinds: [Standard; 3],
+    pub plan: [Stream; 3],
+    pub terminal: Option<Terminal>,
+    /// Keyboard and screen are both the terminal: the command shares them with nobody. Otherwise it is part of a pipeline, or
+    /// redirected.
+    pub whole: bool,
+    /// The command has the pty's foreground from the start: it is whole, and we are in our own terminal's foreground.
+    /// Otherwise it gets the keyboard when it first needs it.
+    pub foreground: bool,
+    /// Streams that are no terminal are made one (`--pty`).
+    pub forced: bool,
+}
+
+/// Looks at 0, 1 and 2. Nothing is opened before all three have been looked at: a new descriptor would take a closed one's place.
+pub fn streams(want: WantPty, detach: bool, inheritance: &Inheritance) -> Streams {
+    let kinds = [0, 1, 2].map(files::standard);
+    let passed = |kind: Standard| if kind == Standard::Closed { Stream::Closed } else { Stream::Passed };
+    let mut streams = Streams { kinds, plan: kinds.map(passed), terminal: None, whole: false, foreground: false, forced: want == WantPty::Always };
+    if detach {
+        // A terminal that is not ours to keep: what is left of the command must not read or write it.
+        streams.plan = kinds.map(|kind| if matches!(kind, Standard::Terminal(_)) { Stream::Null } else { passed(kind) });
+        return streams;
+    }
+    if want == WantPty::Never {
+        return streams;
+    }
+    let Some((terminal, same)) = find_terminal(&kinds, inheritance) else {
+        if streams.forced {
+            (streams.plan, streams.whole, streams.foreground) = ([Stream::Terminal; 3], true, true);
+        }
+        return streams;
+    };
+    for (plan, same) in streams.plan.iter_mut().zip(same) {
+        if same || streams.forced {
+            *plan = Stream::Terminal;
+        }
+    }
+    streams.whole = same[0] && same[1] || streams.forced;
+    streams.foreground = streams.whole && terminal::in_foreground(terminal.fd.as_fd()).unwrap_or(true);
+    streams.terminal = Some(terminal);
+    streams
+}
+
+/// The terminal that the caller is at, and which of the streams are that same one.
+fn find_terminal(kinds: &[Standard; 3], inheritance: &Inheritance) -> Option<(Terminal, [bool; 3])> {
+    let is_controlling = |number: i32| files::inherited(number).is_some_and(terminal::is_controlling);
+    let controlling: [bool; 3] = [0, 1, 2].map(|n| matches!(kinds[n as usize], Standard::Terminal(_)) && is_controlling(n));
+    let any_terminal = kinds.iter().any(|k| matches!(k, Standard::Terminal(_)));
+    // With no stream at a terminal a command may still ask there (for a password), unless its caller has turned away from it.
+    let asked_for = controlling.contains(&true) || !any_terminal && !inheritance.ignored.contains(signals::HUP);
+    if asked_for && let Ok(fd) = files::open_terminal(c"/dev/tty") {
+        return Some((Terminal { fd, own: true }, controlling));
+    }
+    let (at, device) = kinds.iter().enumerate().find_map(|(at, kind)| match kind {
+        Standard::Terminal(device) => Some((at as i32, *device)),
+        _ => None,
+    })?;
+    let same = kinds.map(|kind| kind == Standard::Terminal(device));
+    let path = CString::new(format!("/proc/self/fd/{at}")).ok()?;
+    match files::open_terminal(&path) {
+        Ok(fd) => Some((Terminal { fd, own: true }, same)),
+        Err(_) => Some((Terminal { fd: files::duplicate(files::inherited(at)?).ok()?, own: false }, same)),
+    }
+}
+
+/// The working directory as the caller names it: `$PWD` where that is true (so that symbolic links stay), else as the kernel
+/// has it, else nothing.
+pub fn directory(invocation: &Invocation) -> Vec<u8> {
+    let same = |a: &OsStr| match (std::fs::metadata(a), std::fs::metadata(".")) {
+        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+        _ => false,
+    };
+    match invocation.var("PWD") {
+        Some(pwd) if pwd.starts_with(b"/") && same(OsStr::from_bytes(pwd)) => pwd.to_vec(),
+        _ => std::env::current_dir().map(|d| d.as_os_str().as_bytes().to_vec()).unwrap_or_default(),
+    }
+}
+
+/// The container's name, from what its runtime put there; for the server's log.
+pub fn container(invocation: &Invocation) -> &'static [u8] {
+    invocation.var("CONTAINER_ID").or_else(|| invocation.var("container")).unwrap_or(b"")
+}
+
+/// The numbers of those standard streams that travel, to be closed once the command has them.
+pub fn passed_numbers(streams: &Streams, extra: &[u16]) -> Vec<i32> {
+    let standard = (0..3).filter(|n| streams.plan[*n as usize] == Stream::Passed);
+    standard.chain(extra.iter().map(|n| i32::from(*n))).collect()
+}
+
+/// A handle on standard error, by which an error that comes late can still be said.
+pub fn late_voice(streams: &Streams) -> Option<OwnedFd> {
+    let passed = streams.plan[2] == Stream::Passed && streams.kinds[2] != Standard::Socket;
+    passed.then(|| files::handle_of(2).ok()).flatten()
+}

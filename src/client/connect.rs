@@ -1,0 +1,78 @@
+//! Finding the daemon: a connection within its deadline, or the reason why there is none.
+
+use crate::error::{Error, Result, reason};
+use crate::event::Wait;
+use crate::sys::{process, socket};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Connecting and the first answer must come within this; a run itself may take for ever.
+pub const HANDSHAKE_MS: u64 = 2_000;
+
+/// How often a full queue is tried again: the kernel has no event for room in somebody else's queue.
+const RETRY_MS: u64 = 5;
+
+/// What connecting came to.
+pub enum Connection {
+    Made(OwnedFd),
+    /// Nobody listens there: no request was taken by anybody.
+    NoDaemon {
+        path: PathBuf,
+        why: io::Error,
+    },
+}
+
+/// Connects to the first socket of the list that exists. An error means that a daemon is there and cannot be used.
+pub fn connect(paths: &[PathBuf]) -> Result<Connection> {
+    let mut none = None;
+    for path in paths {
+        match connect_one(path) {
+            Ok(socket) => return check_owner(socket, path),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                return Err(Error::new(format!("the daemon at {} does not take our connection within {} s: it is overloaded or stopped", path.display(), HANDSHAKE_MS / 1000)));
+            }
+            // The first path is the one to speak of, unless a later one exists.
+            Err(e) if none.is_none() || e.kind() != io::ErrorKind::NotFound => none = Some((path.clone(), e)),
+            Err(_) => {}
+        }
+    }
+    match none {
+        Some((path, why)) => Ok(Connection::NoDaemon { path, why }),
+        None => Err(Error::new("no path of a daemon's socket is known")),
+    }
+}
+
+fn connect_one(path: &std::path::Path) -> io::Result<OwnedFd> {
+    let deadline = process::monotonic_ms() + HANDSHAKE_MS;
+    loop {
+        match socket::connect(path) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        let now = process::monotonic_ms();
+        if now >= deadline {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+        Wait::<()>::with_capacity(0).run(now, Some(now + RETRY_MS));
+    }
+}
+
+/// A socket in our place that belongs to somebody else would get our environment and our streams.
+fn check_owner(socket: OwnedFd, path: &std::path::Path) -> Result<Connection> {
+    let own = process::user();
+    match socket::peer(socket.as_fd()) {
+        Ok(peer) if peer.uid == own => Ok(Connection::Made(socket)),
+        Ok(peer) => Err(Error::new(format!("the daemon at {} belongs to uid {}, not to us (uid {own}); nothing was sent", path.display(), peer.uid))),
+        Err(e) => Err(Error::io(format!("ask whose daemon listens at {}", path.display()), &e)),
+    }
+}
+
+/// The sentence for a user without a daemon.
+pub fn no_daemon(path: &std::path::Path, why: &io::Error) -> Error {
+    Error::new(format!(
+        "no daemon answers at {} ({}); start it on the host: 'bkt-hostd', or 'systemctl --user start bkt-hostd' where it is installed as a unit",
+        path.display(),
+        reason(why)
+    ))
+}

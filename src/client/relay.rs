@@ -1,0 +1,524 @@
+//! The caller's terminal on one side, the leader of the command's pty on the other.
+//!
+//! **Who has the keyboard.** Where keyboard and screen are both the terminal and the client is in its foreground, the command
+//! has it from the start: the terminal is raw, every key goes to the pty, whose driver edits, echoes and makes signals.
+//! Otherwise (a pipeline, a redirection, a background job) the command starts in the background of its pty, and the terminal is
+//! left alone. When the command reads from its terminal, or changes its modes, the kernel stops it (SIGTTIN, SIGTTOU), and that
+//! is how we learn that it needs the keyboard: if we are in the foreground, we lend it and let the command go on; if not, we
+//! stop, as any background job would. In a pipeline a neighbour may want keys too, so the loan ends with the line, unless the
+//! command has asked for single keys or a hidden password.
+//!
+//! **Newlines.** Only a raw terminal shows what it gets as it is. While it is not raw it makes carriage returns itself, so those
+//! that the pty's driver has made are taken out again.
+
+use crate::client::capture::{Streams, Terminal};
+use crate::event::Ready;
+use crate::exit::End;
+use crate::proto::message::Stream;
+use crate::sys::files::{self, Standard};
+use crate::sys::signals::{self, Arrived, Target};
+use crate::sys::terminal::{self, Modes};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Bytes moved at one go; a pty's driver hands out at most 4095.
+const CHUNK: usize = 4096;
+/// Chunks moved before others get their turn.
+const CHUNKS_PER_TURN: usize = 16;
+/// Keys that may wait for the command to read them; beyond, they stay in the terminal.
+const MAX_TYPED: usize = 4096;
+
+/// The control characters of `termios(3)`, as indexes.
+const INTERRUPT: usize = libc::VINTR;
+const QUIT: usize = libc::VQUIT;
+const END_OF_FILE: usize = libc::VEOF;
+
+/// What the daemon is to be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    Signal(u8),
+    Continue {
+        foreground: bool,
+    },
+    /// Take the keyboard from the command while it runs.
+    Background,
+}
+
+/// Where keys come from and output goes to.
+enum Side {
+    Terminal(Terminal),
+    /// `--pty` without a terminal: plain descriptors, used only as far as `poll` says they do not block.
+    Plain {
+        input: Option<OwnedFd>,
+        output: Option<OwnedFd>,
+    },
+}
+
+pub struct Relay {
+    leader: Option<OwnedFd>,
+    side: Side,
+    /// Output goes to the caller's standard output though there is a terminal (`--pty cmd | tee`).
+    diverted: Option<OwnedFd>,
+    /// The command shares keyboard and screen with nobody.
+    whole: bool,
+    /// It had the keyboard from the start.
+    foreground: bool,
+    /// The terminal's modes before we made it raw; `Some` exactly while the command has the keyboard.
+    before: Option<Modes>,
+    /// A whole line has been handed over since the keyboard was lent.
+    line_given: bool,
+    typed: Vec<u8>,
+    /// Output read and not shown yet.
+    output: Vec<u8>,
+    newlines: Newlines,
+    /// A key that makes a signal was the last thing typed.
+    signal_typed: bool,
+    /// A stop signal that our neighbours got, or nobody else was meant to get, is on its way to the command.
+    stop_is_ours: bool,
+}
+
+impl Relay {
+    pub fn new(leader: OwnedFd, streams: Streams) -> Relay {
+        let duplicate = |number: i32| files::inherited(number).and_then(|fd| files::duplicate(fd).ok());
+        let is_open = |number: usize| streams.kinds[number] != Standard::Closed;
+        let shown_elsewhere = streams.forced && !matches!(streams.kinds[1], Standard::Terminal(_)) && is_open(1);
+        let typed_elsewhere = streams.forced && !matches!(streams.kinds[0], Standard::Terminal(_));
+        let diverted = if shown_elsewhere { duplicate(1) } else { None };
+        let side = match streams.terminal {
+            Some(terminal) if !typed_elsewhere => Side::Terminal(terminal),
+            _ => Side::Plain { input: duplicate(0), output: if is_open(1) { duplicate(1) } else { None } },
+        };
+        debug_assert!(streams.plan.contains(&Stream::Terminal) || matches!(side, Side::Terminal(_)));
+        Relay {
+            leader: Some(leader),
+            side,
+            diverted,
+            whole: streams.whole,
+            foreground: streams.foreground,
+            before: None,
+            line_given: false,
+            typed: Vec::new(),
+            output: Vec::new(),
+            newlines: Newlines::default(),
+            signal_typed: false,
+            stop_is_ours: false,
+        }
+    }
+
+    /// The command has started.
+    pub fn begin(&mut self) {
+        if self.foreground {
+            self.lend();
+        }
+    }
+
+    /// Says what is waited for: is it the leader, the descriptor, reading, writing.
+    pub fn interests<'a>(&'a self, mut watch: impl FnMut(bool, BorrowedFd<'a>, bool, bool)) {
+        if let Some(leader) = &self.leader {
+            watch(true, leader.as_fd(), self.output.is_empty(), !self.typed.is_empty());
+        }
+        let wants_keys = self.leader.is_some() && self.typed.len() < MAX_TYPED;
+        let pending = !self.output.is_empty();
+        match &self.side {
+            // Watched even without an interest, so that its hangup is seen.
+            Side::Terminal(terminal) => {
+                watch(false, terminal.fd.as_fd(), wants_keys && self.before.is_some(), pending && self.diverted.is_none());
+                if let Some(output) = &self.diverted {
+                    watch(false, output.as_fd(), false, pending);
+                }
+            }
+            Side::Plain { input, output } => {
+                if let Some(input) = input.as_ref().filter(|_| wants_keys) {
+                    watch(false, input.as_fd(), true, false);
+                }
+                if let Some(output) = output.as_ref().filter(|_| pending) {
+                    watch(false, output.as_fd(), false, true);
+                }
+            }
+        }
+    }
+
+    // ---- output
+
+    /// The leader is ready: show what the command wrote, hand over what was typed.
+    pub fn on_leader(&mut self, ready: Ready) -> Option<Next> {
+        if ready.writable {
+            self.hand_over();
+        }
+        if ready.readable || ready.hangup {
+            for _ in 0..CHUNKS_PER_TURN {
+                if !self.read_output() {
+                    break;
+                }
+                self.show();
+                if !self.output.is_empty() {
+                    break;
+                }
+            }
+        }
+        self.end_loan_if_over()
+    }
+
+    /// Reads once; false where there is nothing more now. After the last follower is closed that is so for ever: reading says
+    /// EIO then (a pty's end of file), and the leader is closed so that nobody waits for it.
+    fn read_output(&mut self) -> bool {
+        let Some(leader) = &self.leader else { return false };
+        let mut chunk = [0; CHUNK];
+        match files::read(leader.as_fd(), &mut chunk) {
+            Ok(length) if length > 0 => {
+                let strip = self.before.is_none() && self.diverted.is_none() && self.screen_adds_carriage_returns();
+                if strip {
+                    self.newlines.strip(&chunk[..length], &mut self.output);
+                } else {
+                    self.newlines.flush(&mut self.output);
+                    self.output.extend_from_slice(&chunk[..length]);
+                }
+                true
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => false,
+            // A follower may be opened again (/dev/tty), but by a program that we could not hear anyway.
+            Ok(_) | Err(_) => {
+                self.leader = None;
+                false
+            }
+        }
+    }
+
+    fn screen_adds_carriage_returns(&self) -> bool {
+        match &self.side {
+            Side::Terminal(terminal) => terminal::modes(terminal.fd.as_fd()).is_ok_and(|m| m.adds_carriage_returns()),
+            Side::Plain { .. } => false,
+        }
+    }
+
+    /// Writes as much of the output as goes now.
+    fn show(&mut self) {
+        while !self.output.is_empty() {
+            let screen = match (&self.diverted, &self.side) {
+                (Some(output), _) => Some((output.as_fd(), false)),
+                (None, Side::Terminal(terminal)) => Some((terminal.fd.as_fd(), terminal.own)),
+                (None, Side::Plain { output, .. }) => output.as_ref().map(|o| (o.as_fd(), false)),
+            };
+            let Some((fd, nonblocking)) = screen else { return self.output.clear() };
+            if !nonblocking && !is_writable(fd) {
+                return;
+            }
+            let most = if nonblocking { self.output.len() } else { self.output.len().min(libc::PIPE_BUF) };
+            match files::write(fd, &self.output[..most]) {
+                Ok(written) => drop(self.output.drain(..written)),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
+                // The screen is gone. What it should have shown is lost, as with any terminal that is closed.
+                Err(_) => {
+                    self.output.clear();
+                    if self.diverted.is_some() || matches!(self.side, Side::Plain { .. }) {
+                        self.leader = None;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Shows what the command has written so far, as far as the screen takes it now; true once that is all of it. Before a read
+    /// of a pty's leader says "nothing", the kernel has moved all that was written (n_tty flushes its work first), so nothing
+    /// that precedes this call in time is missed.
+    pub fn pump(&mut self) -> bool {
+        loop {
+            self.show();
+            if !self.output.is_empty() {
+                return false;
+            }
+            if !self.read_output() {
+                break;
+            }
+        }
+        self.newlines.flush(&mut self.output);
+        self.show();
+        self.output.is_empty()
+    }
+
+    /// The same, waiting for the screen.
+    fn drain(&mut self) {
+        while !self.pump() {
+            if !self.wait_for_screen() {
+                self.output.clear();
+            }
+        }
+    }
+
+    /// Waits until the screen takes more. For ever, as a write of the command itself would; a hangup ends it.
+    fn wait_for_screen(&self) -> bool {
+        let fd = match (&self.diverted, &self.side) {
+            (Some(output), _) => output.as_fd(),
+            (None, Side::Terminal(terminal)) => terminal.fd.as_fd(),
+            (None, Side::Plain { output: Some(output), .. }) => output.as_fd(),
+            (None, Side::Plain { output: None, .. }) => return false,
+        };
+        let mut wait = crate::event::Wait::with_capacity(1);
+        wait.watch((), fd, false, true);
+        wait.run(0, None).iter().any(|(_, ready)| ready.writable)
+    }
+
+    // ---- keys
+
+    /// The terminal (or what stands for it) is ready.
+    pub fn on_terminal(&mut self, ready: Ready) -> Option<Next> {
+        if ready.writable {
+            self.show();
+        }
+        if ready.readable || ready.hangup {
+            // The key that waits may be a neighbour's.
+            if let Some(next) = self.end_loan_if_over() {
+                return Some(next);
+            }
+            self.read_keys(ready.hangup);
+            self.hand_over();
+        }
+        None
+    }
+
+    fn read_keys(&mut self, hangup: bool) {
+        let mut chunk = [0; CHUNK];
+        let room = MAX_TYPED.saturating_sub(self.typed.len()).min(CHUNK);
+        let (fd, is_terminal) = match &self.side {
+            Side::Terminal(terminal) if self.before.is_some() || hangup => (terminal.fd.as_fd(), true),
+            Side::Plain { input: Some(input), .. } => (input.as_fd(), false),
+            _ => return,
+        };
+        if room == 0 && !hangup {
+            return;
+        }
+        match files::read(fd, &mut chunk[..room]) {
+            Ok(0) if !is_terminal => self.end_of_input(),
+            Ok(length) if length > 0 => self.on_keys(&chunk[..length]),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // Somebody has taken the foreground from us: reading is refused, the terminal lives.
+            Err(_) if self.in_foreground() == Some(false) && !hangup => self.before = None,
+            // The terminal is gone. So is, for the command, its own: closing the leader hangs up the pty, as the kernel would.
+            Ok(_) | Err(_) => {
+                self.leader = None;
+                self.before = None;
+                self.typed.clear();
+            }
+        }
+    }
+
+    fn on_keys(&mut self, keys: &[u8]) {
+        let modes = self.command_modes();
+        self.line_given |= keys.iter().any(|k| matches!(k, b'\n' | b'\r' | 0x04));
+        self.signal_typed = modes.is_some_and(|m| {
+            let makes_signal = |k: &u8| [m.characters[INTERRUPT], m.characters[QUIT]].contains(k);
+            m.local & libc::ISIG != 0 && keys.last().is_some_and(makes_signal)
+        });
+        self.typed.extend_from_slice(keys);
+    }
+
+    /// No more input: what a person would type to say so.
+    fn end_of_input(&mut self) {
+        if let Some(modes) = self.command_modes() {
+            self.typed.push(modes.characters[END_OF_FILE]);
+        }
+        if let Side::Plain { input, .. } = &mut self.side {
+            *input = None;
+        }
+    }
+
+    fn hand_over(&mut self) {
+        while let (false, Some(leader)) = (self.typed.is_empty(), &self.leader) {
+            match files::write(leader.as_fd(), &self.typed) {
+                Ok(written) => drop(self.typed.drain(..written)),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
+                Err(_) => self.typed.clear(),
+            }
+        }
+    }
+
+    // ---- the keyboard's owner
+
+    /// Gives the keyboard to the command: raw mode, and the size as it is now.
+    fn lend(&mut self) {
+        self.line_given = false;
+        self.sync_size();
+        let Side::Terminal(terminal) = &self.side else { return };
+        if let Ok(now) = terminal::modes(terminal.fd.as_fd()) {
+            // Lent already, and still raw: what is to be put back is older than that.
+            let before = self.before.filter(|before| before.raw() == now).unwrap_or(now);
+            let _ = terminal::set_modes(terminal.fd.as_fd(), &before.raw());
+            self.before = Some(before);
+        }
+    }
+
+    /// Takes it back. If somebody else has changed the modes meanwhile, they are theirs.
+    fn take_back(&mut self) {
+        let (Some(before), Side::Terminal(terminal)) = (self.before.take(), &self.side) else { return };
+        let fd = terminal.fd.as_fd();
+        if terminal::in_foreground(fd) != Some(false) && terminal::modes(fd).is_ok_and(|now| now == before.raw()) {
+            let _ = terminal::set_modes(fd, &before);
+        }
+    }
+
+    /// A loan in a pipeline is for one line, as long as the command is content with lines.
+    fn loan_is_over(&self) -> bool {
+        !self.whole && self.before.is_some() && self.line_given && self.typed.is_empty() && self.command_modes().is_some_and(|m| m.is_line_mode())
+    }
+
+    fn end_loan_if_over(&mut self) -> Option<Next> {
+        self.loan_is_over().then(|| {
+            self.take_back();
+            Next::Background
+        })
+    }
+
+    /// The modes of the command's terminal.
+    fn command_modes(&self) -> Option<Modes> {
+        self.leader.as_ref().and_then(|leader| terminal::modes(leader.as_fd()).ok())
+    }
+
+    /// `None` where there is no job control.
+    fn in_foreground(&self) -> Option<bool> {
+        match &self.side {
+            Side::Terminal(terminal) => terminal::in_foreground(terminal.fd.as_fd()),
+            Side::Plain { .. } => None,
+        }
+    }
+
+    /// Whether the size was changed by this.
+    fn sync_size(&self) -> bool {
+        let (Side::Terminal(terminal), Some(leader)) = (&self.side, &self.leader) else { return false };
+        match (terminal::size(terminal.fd.as_fd()), terminal::size(leader.as_fd())) {
+            (Ok(now), Ok(then)) if now != then => terminal::set_size(leader.as_fd(), now).is_ok(),
+            _ => false,
+        }
+    }
+
+    // ---- signals, stop and end
+
+    /// We caught a signal.
+    pub fn on_signal(&mut self, arrived: Arrived) -> Option<Next> {
+        match arrived.signal {
+            // The kernel tells the command itself when its terminal's size changes; a signal without a change is somebody's wish.
+            signals::WINCH if self.sync_size() || arrived.from_kernel => None,
+            signals::CONT => {
+                self.on_continued();
+                Some(Next::Signal(signals::CONT))
+            }
+            signal => {
+                self.stop_is_ours |= [signals::TSTP, signals::TTIN, signals::TTOU].contains(&signal);
+                Some(Next::Signal(signal))
+            }
+        }
+    }
+
+    /// We were stopped by what cannot be caught, and are back: a shell may have set modes of its own meanwhile.
+    fn on_continued(&mut self) {
+        if self.before.is_none() {
+            return;
+        }
+        if self.in_foreground() == Some(false) {
+            self.before = None;
+        } else {
+            self.lend();
+        }
+    }
+
+    /// The command has stopped. Either it wants the keyboard and may have it, or we stop too, and come back with it.
+    pub fn on_stopped(&mut self, signal: u8) -> Option<Next> {
+        self.drain();
+        let wants_terminal = [signals::TTIN, signals::TTOU].contains(&signal);
+        let not_background = self.in_foreground() != Some(false);
+        let ours = std::mem::take(&mut self.stop_is_ours);
+        if wants_terminal && not_background && !ours {
+            self.lend();
+            return Some(Next::Continue { foreground: true });
+        }
+        let had_keyboard = self.before.is_some();
+        self.take_back();
+        // The terminal's own stop signals go to a whole job: to our neighbours in the pipeline too, unless they have had it.
+        let group = !ours && signal != signals::STOP;
+        signals::stop_self(signal, group);
+        let foreground = (had_keyboard || self.whole) && self.in_foreground() != Some(false);
+        if foreground {
+            self.lend();
+        } else {
+            self.sync_size();
+        }
+        Some(Next::Continue { foreground })
+    }
+
+    /// The command has ended and all it wrote is shown: put the terminal back, and let our neighbours know what was typed at
+    /// all of us.
+    pub fn finish(&mut self, end: End) {
+        self.take_back();
+        if let End::Signal(signal @ (signals::INT | signals::QUIT)) = end
+            && self.signal_typed
+            && matches!(self.side, Side::Terminal(_))
+        {
+            let _ = signals::send(Target::OwnGroup, signal);
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+fn is_writable(fd: BorrowedFd<'_>) -> bool {
+    let mut wait = crate::event::Wait::with_capacity(1);
+    wait.watch((), fd, false, true);
+    wait.run(0, Some(0)).iter().any(|(_, ready)| ready.writable || ready.hangup)
+}
+
+/// Takes out the carriage return that a pty's driver puts before each newline, and no other. What the command itself wrote as
+/// `\r\n` has two of them by then and keeps one.
+#[derive(Default)]
+struct Newlines {
+    /// The last byte was a carriage return, and what follows it is not known yet.
+    held: bool,
+}
+
+impl Newlines {
+    fn strip(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        for &byte in bytes {
+            if std::mem::take(&mut self.held) && byte != b'\n' {
+                out.push(b'\r');
+            }
+            if byte == b'\r' {
+                self.held = true;
+            } else {
+                out.push(byte);
+            }
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.held) {
+            out.push(b'\r');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a driver with ONLCR makes of bytes.
+    fn with_carriage_returns(bytes: &[u8]) -> Vec<u8> {
+        bytes.iter().flat_map(|&b| if b == b'\n' { vec![b'\r', b'\n'] } else { vec![b] }).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn stripping_undoes_the_driver_whatever_was_written(bytes in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'x')], 0..60), cut in 0usize..60) {
+            let sent = with_carriage_returns(&bytes);
+            let (first, second) = sent.split_at(cut.min(sent.len()));
+            let (mut newlines, mut out) = (Newlines::default(), vec![]);
+            newlines.strip(first, &mut out);
+            newlines.strip(second, &mut out);
+            newlines.flush(&mut out);
+            prop_assert_eq!(out, bytes);
+        }
+    }
+}

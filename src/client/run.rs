@@ -1,0 +1,399 @@
+//! The story of one run: connect, send the request with everything the command is to have, pass on what happens until it ends.
+
+pub use crate::client::capture::WantPty;
+use crate::client::capture::{self, Streams};
+use crate::client::connect::{self, Connection, HANDSHAKE_MS};
+use crate::client::relay::{Next, Relay};
+use crate::error::{Error, Result};
+use crate::event::Wait;
+use crate::exit::End;
+use crate::invocation::Invocation;
+use crate::opid::OpId;
+use crate::proto::channel::{Channel, Filled, Frame};
+use crate::proto::frame;
+use crate::proto::message::{self, Bytes, Code, Run, Terminal, kind};
+use crate::sys::process::{self, Inheritance};
+use crate::sys::signals::{self, SignalReader, SignalSet};
+use crate::sys::{files, terminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// A command to be run on the other side.
+#[derive(Clone, Debug, Default)]
+pub struct Command {
+    /// NUL-terminated strings, here and in the next two.
+    pub args: Vec<u8>,
+    pub set_env: Vec<u8>,
+    pub unset_env: Vec<u8>,
+    pub clear_env: bool,
+    /// Instead of the caller's own.
+    pub directory: Option<Vec<u8>>,
+    pub detach: bool,
+    pub pty: WantPty,
+    /// Further descriptors to pass, under their own numbers.
+    pub extra: Vec<u16>,
+    /// Run it ourselves where the daemon is on our own side: what a shim does.
+    pub not_on_own_side: bool,
+    /// Keep our own copies of the streams: we go on after the run. Their readers and writers wait for us, then.
+    pub keep_streams: bool,
+}
+
+/// What became of it.
+pub enum Outcome {
+    Ended(End),
+    /// The daemon has our own root directory.
+    SameSide,
+    /// There is no daemon, so nobody has taken the request.
+    NoDaemon {
+        path: PathBuf,
+        why: std::io::Error,
+    },
+}
+
+/// When the phases of a run were over, in microseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    pub begun: u64,
+    pub connected: u64,
+    pub started: u64,
+    pub ended: u64,
+}
+
+/// Runs a command through the daemon.
+pub fn run(command: &Command, invocation: &Invocation, sockets: &[PathBuf], op: OpId) -> Result<Outcome> {
+    run_timed(command, invocation, sockets, op, &mut Times::default())
+}
+
+/// The same, and says how long each part took.
+pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf], op: OpId, times: &mut Times) -> Result<Outcome> {
+    times.begun = process::monotonic_us();
+    let inheritance = process::inheritance();
+    let streams = capture::streams(command.pty, command.detach, &inheritance);
+    let socket = match connect::connect(sockets)? {
+        Connection::Made(socket) => socket,
+        Connection::NoDaemon { path, why } => return Ok(Outcome::NoDaemon { path, why }),
+    };
+    times.connected = process::monotonic_us();
+    // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller never arrive.
+    let signals = SignalReader::new(SignalSet::ALL).map_err(|e| Error::io("signalfd", &e))?;
+    let mut conversation = Conversation { channel: Channel::new(socket), signals, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
+    conversation.request(command, invocation, &streams, inheritance)?;
+    match conversation.first_answer()? {
+        First::SameSide => {
+            conversation.signals.restore_mask();
+            Ok(Outcome::SameSide)
+        }
+        First::Started { leader } => {
+            times.started = process::monotonic_us();
+            if command.detach {
+                return Ok(Outcome::Ended(End::Code(0)));
+            }
+            let end = conversation.until_the_end(streams, command, leader)?;
+            times.ended = process::monotonic_us();
+            Ok(Outcome::Ended(end))
+        }
+    }
+}
+
+struct Conversation {
+    channel: Channel,
+    signals: SignalReader,
+    op: OpId,
+    /// When the next answer must have come.
+    deadline: Option<u64>,
+}
+
+enum First {
+    Started { leader: Option<OwnedFd> },
+    SameSide,
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Socket,
+    Signals,
+    Terminal,
+    Leader,
+}
+
+impl Conversation {
+    fn request(&mut self, command: &Command, invocation: &Invocation, streams: &Streams, inheritance: Inheritance) -> Result<()> {
+        let mut env = Vec::new();
+        for entry in &invocation.env {
+            env.extend_from_slice(entry.to_bytes_with_nul());
+        }
+        let directory = command.directory.clone().unwrap_or_else(|| capture::directory(invocation));
+        let root = command.not_on_own_side.then(|| files::file_id(c"/").ok()).flatten();
+        let run = Run {
+            args: Bytes(&command.args),
+            env: Bytes(&env),
+            set_env: Bytes(&command.set_env),
+            unset_env: Bytes(&command.unset_env),
+            clear_env: command.clear_env,
+            directory: Bytes(&directory),
+            directory_required: command.directory.is_some(),
+            streams: streams.plan,
+            extra: command.extra.clone(),
+            terminal: describe(streams),
+            inheritance,
+            detach: command.detach,
+            not_on_root: root.map(|id| (id.device, id.inode)),
+            container: Bytes(capture::container(invocation)),
+        };
+        let mut fds = Vec::new();
+        for number in capture::passed_numbers(streams, &command.extra) {
+            let fd = files::inherited(number).ok_or_else(|| Error::new(format!("descriptor {number} is not open; --fd passes only open ones")))?;
+            fds.push(files::duplicate(fd).map_err(|e| Error::io(format!("duplicate descriptor {number}"), &e))?);
+        }
+        if let Some(terminal) = &streams.terminal {
+            fds.push(terminal.fd.try_clone().map_err(|e| Error::io("duplicate the terminal's descriptor", &e))?);
+        }
+        let sent = self.channel.send(&run, Some(self.op), fds);
+        self.push_out(sent)
+    }
+
+    /// Sends all of the request within the deadline.
+    fn push_out(&mut self, mut sent: std::io::Result<()>) -> Result<()> {
+        let mut raised = false;
+        loop {
+            let too_many = match sent {
+                Ok(()) if self.channel.unsent() == 0 => return Ok(()),
+                Ok(()) => false,
+                // Descriptors under way count against our own limit, those of other processes of the user too (unix(7)).
+                Err(e) if e.raw_os_error() == Some(libc::ETOOMANYREFS) => {
+                    if !std::mem::replace(&mut raised, true) {
+                        process::raise_descriptor_limit();
+                    }
+                    true
+                }
+                // A daemon that refused and hung up has left its reason behind.
+                Err(e) => return if self.channel.fill() == Filled::Some { Ok(()) } else { Err(Error::io("send the request to the daemon", &e)) },
+            };
+            let now = process::monotonic_ms();
+            if self.deadline.is_some_and(|at| now >= at) {
+                return Err(silent());
+            }
+            if too_many {
+                Wait::<()>::with_capacity(0).run(now, Some(now + 2));
+            } else {
+                let mut wait = Wait::with_capacity(1);
+                wait.watch((), self.channel.as_fd(), false, true);
+                wait.run(now, self.deadline);
+            }
+            sent = self.channel.flush();
+        }
+    }
+
+    /// Waits until the command runs, or does not.
+    fn first_answer(&mut self) -> Result<First> {
+        loop {
+            while let Some(mut frame) = self.next_frame()? {
+                match frame.header.kind {
+                    // Taken; it starts when its turn comes, and that may be any time.
+                    kind::Accepted => self.deadline = None,
+                    kind::Started => {
+                        let leader = frame.fds.pop().map(files::keep_above_standard).transpose().map_err(|e| Error::io("keep the pty's leader", &e))?;
+                        self.deadline = None;
+                        return Ok(First::Started { leader });
+                    }
+                    kind::Refused => {
+                        let refused: message::Refused<'_> = decode(&frame)?;
+                        let code = Code::from_number(refused.code);
+                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(Error::with_code(refused.text.to_string(), code.exit())) };
+                    }
+                    other => return Err(unexpected(other)),
+                }
+            }
+            let now = process::monotonic_ms();
+            if self.deadline.is_some_and(|at| now >= at) {
+                return Err(silent());
+            }
+            let mut wait = Wait::with_capacity(2);
+            wait.watch(Source::Socket, self.channel.as_fd(), true, false);
+            wait.watch(Source::Signals, self.signals.as_fd(), true, false);
+            for (source, _) in wait.run(now, self.deadline) {
+                match source {
+                    Source::Signals => self.pass_on_signals(),
+                    _ => {
+                        if self.channel.fill() == Filled::End {
+                            return Err(Error::new("the daemon closed the connection before it answered; the command may or may not have run"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The run itself: waits for ever, as the command may; the daemon's death is an event.
+    fn until_the_end(&mut self, streams: Streams, command: &Command, leader: Option<OwnedFd>) -> Result<End> {
+        let mut voice = None;
+        if !command.keep_streams {
+            voice = capture::late_voice(&streams);
+            // The command has these now. Kept here too, they would keep its readers and writers waiting when it closes them.
+            files::close_inherited(&capture::passed_numbers(&streams, &command.extra));
+        }
+        let mut relay = leader.map(|leader| Relay::new(leader, streams));
+        let end = self.attend(relay.as_mut());
+        if end.is_err() {
+            drop(relay);
+            regain_voice(voice);
+        }
+        end
+    }
+
+    fn attend(&mut self, mut relay: Option<&mut Relay>) -> Result<End> {
+        if let Some(relay) = &mut relay {
+            relay.begin();
+        }
+        let mut ended = None;
+        loop {
+            while let Some(frame) = self.next_frame()? {
+                match frame.header.kind {
+                    kind::Exited => {
+                        let exited: message::Exited = decode(&frame)?;
+                        ended = Some(End::from(exited));
+                    }
+                    kind::Stopped => {
+                        let message::Stopped { signal } = decode(&frame)?;
+                        self.on_stopped(signal, relay.as_deref_mut())?;
+                    }
+                    kind::Continued | kind::Accepted => {}
+                    kind::Refused => {
+                        let refused: message::Refused<'_> = decode(&frame)?;
+                        return Err(Error::with_code(refused.text.to_string(), Code::from_number(refused.code).exit()));
+                    }
+                    other => return Err(unexpected(other)),
+                }
+            }
+            if let Some(end) = ended
+                && relay.as_deref_mut().is_none_or(Relay::pump)
+            {
+                if let Some(relay) = &mut relay {
+                    relay.finish(end);
+                }
+                return Ok(end);
+            }
+            let mut wait = Wait::with_capacity(4);
+            if ended.is_none() {
+                wait.watch(Source::Socket, self.channel.as_fd(), true, self.channel.unsent() > 0);
+            }
+            wait.watch(Source::Signals, self.signals.as_fd(), true, false);
+            if let Some(relay) = &relay {
+                relay.interests(|is_leader, fd, read, write| wait.watch(if is_leader { Source::Leader } else { Source::Terminal }, fd, read, write));
+            }
+            for (source, ready) in wait.run(0, None) {
+                match (source, &mut relay) {
+                    (Source::Socket, _) => {
+                        let flushed = self.channel.flush();
+                        if self.channel.fill() == Filled::End || flushed.is_err() {
+                            return Err(Error::new("the daemon died while the command ran; its exit status is lost, and the command has been hung up on"));
+                        }
+                    }
+                    (Source::Signals, Some(relay)) => {
+                        while let Some(arrived) = self.signals.next() {
+                            let next = relay.on_signal(arrived);
+                            // The command is gone, and its last output waits for a screen that takes no more: do as we are told.
+                            if ended.is_some() && [signals::HUP, signals::INT, signals::QUIT, signals::TERM].contains(&arrived.signal) {
+                                return Ok(End::Signal(arrived.signal));
+                            }
+                            self.tell(next)?;
+                        }
+                    }
+                    (Source::Signals, None) => self.pass_on_signals(),
+                    (Source::Terminal, Some(relay)) => {
+                        let next = relay.on_terminal(ready);
+                        self.tell(next)?;
+                    }
+                    (Source::Leader, Some(relay)) => {
+                        let next = relay.on_leader(ready);
+                        self.tell(next)?;
+                    }
+                    (Source::Terminal | Source::Leader, None) => {}
+                }
+            }
+        }
+    }
+
+    /// The command stopped: so do we, for our caller to see, until we are continued; then the command is too.
+    fn on_stopped(&mut self, signal: u8, relay: Option<&mut Relay>) -> Result<()> {
+        match relay {
+            Some(relay) => {
+                let next = relay.on_stopped(signal);
+                self.tell(next)?;
+                // Our own continuation was just acted upon; the rest of what came meanwhile is passed on.
+                while let Some(arrived) = self.signals.next() {
+                    if arrived.signal != signals::CONT {
+                        let next = relay.on_signal(arrived);
+                        self.tell(next)?;
+                    }
+                }
+                Ok(())
+            }
+            None => {
+                // Without a terminal the command was stopped by SIGSTOP, whatever was meant; our shell says just "stopped".
+                signals::stop_self(signals::STOP, false);
+                self.tell(Some(Next::Signal(signals::CONT)))
+            }
+        }
+    }
+
+    fn pass_on_signals(&mut self) {
+        while let Some(arrived) = self.signals.next() {
+            let _ = self.tell(Some(Next::Signal(arrived.signal)));
+        }
+    }
+
+    fn tell(&mut self, next: Option<Next>) -> Result<()> {
+        let (op, channel) = (Some(self.op), &mut self.channel);
+        let sent = match next {
+            None => return Ok(()),
+            Some(Next::Signal(signal)) => channel.send(&message::Signal { signal }, op, vec![]),
+            Some(Next::Continue { foreground }) => channel.send(&message::Continue { foreground }, op, vec![]),
+            Some(Next::Background) => channel.send(&message::Foreground { foreground: false }, op, vec![]),
+        };
+        // A connection that broke has an end to be read, and maybe words before it: that is where it is dealt with.
+        drop(sent);
+        Ok(())
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
+        match self.channel.next() {
+            // A refusal is read whatever its version: its layout is the same in all.
+            Ok(Some(frame)) if frame.header.version != frame::VERSION && frame.header.kind != kind::Refused => {
+                Err(Error::new(format!("the daemon speaks protocol version {}, we {}: install the same bkt on both sides", frame.header.version, frame::VERSION)))
+            }
+            Ok(frame) => Ok(frame),
+            Err(refusal) => Err(Error::new(format!("the daemon's answer cannot be read: {}", refusal.text))),
+        }
+    }
+}
+
+fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
+    message::decode(frame.body()).map_err(|refusal| Error::new(format!("the daemon's answer cannot be read: {}", refusal.text)))
+}
+
+fn unexpected(kind: u8) -> Error {
+    Error::new(format!("the daemon answered with a message of kind {kind}, which we do not know: install the same bkt on both sides"))
+}
+
+fn silent() -> Error {
+    Error::new(format!("the daemon has not answered within {} s: it is stopped or overloaded; the command may still run later", HANDSHAKE_MS / 1000))
+}
+
+/// Puts standard error back where it was, for one last sentence.
+fn regain_voice(voice: Option<OwnedFd>) {
+    if let Some(file) = voice.and_then(|v| files::open_handle_for_writing(&v).ok()) {
+        files::become_standard_error(file);
+    }
+}
+
+fn describe(streams: &Streams) -> Option<Terminal> {
+    let wanted = streams.terminal.is_some() || streams.forced;
+    let fd = streams.terminal.as_ref().map(|t| t.fd.as_fd());
+    wanted.then(|| Terminal {
+        modes: fd.and_then(|fd| terminal::modes(fd).ok()).unwrap_or_default(),
+        size: fd.and_then(|fd| terminal::size(fd).ok()).unwrap_or_default(),
+        foreground: streams.foreground,
+        passed: fd.is_some(),
+    })
+}

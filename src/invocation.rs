@@ -1,0 +1,56 @@
+//! How the process was started: its arguments and its environment, as bytes.
+//!
+//! Captured once, in `main`, and handed down; nothing below asks the process for them again.
+//! The strings are those the kernel put on the stack at `execve(2)`; they live as long as the process.
+
+use std::ffi::CStr;
+
+/// Arguments and environment as the kernel delivered them.
+#[derive(Clone, Debug, Default)]
+pub struct Invocation {
+    /// `argv`; may be empty, `execve(2)` allows it.
+    pub args: Vec<&'static CStr>,
+    /// `envp`, one `NAME=VALUE` each; entries without `=` are possible and kept.
+    pub env: Vec<&'static CStr>,
+}
+
+impl Invocation {
+    /// The last path component of `argv[0]`, less a login shell's leading `-`; empty where there is none.
+    pub fn name(&self) -> &'static [u8] {
+        let full = self.args.first().map_or(&b""[..], |a| a.to_bytes());
+        let base = full.rsplit(|&b| b == b'/').next().unwrap_or(b"");
+        base.strip_prefix(b"-").unwrap_or(base)
+    }
+
+    /// The value of an environment variable, the first of that name as `getenv(3)` has it.
+    pub fn var(&self, name: &str) -> Option<&'static [u8]> {
+        let found = self.env.iter().find_map(|entry| {
+            let rest = entry.to_bytes().strip_prefix(name.as_bytes())?;
+            rest.strip_prefix(b"=")
+        });
+        found.filter(|value| !value.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_the_last_component_and_survives_an_empty_argv() {
+        let name = |a: &[&'static CStr]| Invocation { args: a.to_vec(), env: vec![] }.name();
+        assert_eq!(name(&[]), b"");
+        assert_eq!(name(&[c""]), b"");
+        assert_eq!(name(&[c"bootc"]), b"bootc");
+        assert_eq!(name(&[c"/usr/bin/bootc", c"x"]), b"bootc");
+        assert_eq!(name(&[c"-bash"]), b"bash");
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let i = Invocation { args: vec![], env: vec![c"A=", c"AB=2", c"C=x=y"] };
+        assert_eq!(i.var("A"), None);
+        assert_eq!(i.var("AB"), Some(&b"2"[..]));
+        assert_eq!(i.var("C"), Some(&b"x=y"[..]));
+    }
+}

@@ -1,0 +1,127 @@
+//! The log: one line per fact, on standard error.
+//!
+//! JSON lines where a program reads (standard error is no terminal and a supervisor is there, or `BKT_LOG_FORMAT=json`), plain
+//! text for people. The operation id is a field of the record (`op_id`), so that one `grep` finds an operation on either side.
+//! May import: floors 0 and 1.
+
+use log::kv::{Key, VisitSource};
+use log::{LevelFilter, Record};
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Who reads the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// `bkt: message (op-…)`: a client's words among those of other programs.
+    Client,
+    /// Time, level, message: a daemon at a terminal.
+    Text,
+    /// One JSON object a line: a daemon under a supervisor.
+    Json,
+}
+
+/// Starts the log. `filter` is `BKT_LOG` (a level, or env_logger's `target=level` list); `verbosity` counts `-v`.
+pub fn start(format: Format, base: LevelFilter, verbosity: u8, filter: Option<&[u8]>) {
+    let mut builder = env_logger::Builder::new();
+    let level = match verbosity {
+        0 => base,
+        1 => LevelFilter::Info.max(base),
+        _ => LevelFilter::Debug.max(base),
+    };
+    builder.filter_level(level);
+    if let Some(filter) = filter.and_then(|f| std::str::from_utf8(f).ok()) {
+        builder.parse_filters(filter);
+    }
+    builder.format(move |out, record| {
+        let fields = fields(record);
+        match format {
+            Format::Json => writeln!(out, "{}", json(record, &fields, &now())),
+            Format::Text => writeln!(out, "{} {:5} {}{}", now(), record.level(), record.args(), suffix(&fields)),
+            Format::Client => writeln!(out, "bkt: {}{}", record.args(), suffix(&fields)),
+        }
+    });
+    // A second start (a test in one process) keeps the first.
+    let _ = builder.try_init();
+}
+
+fn fields(record: &Record<'_>) -> Vec<(String, String)> {
+    struct Collect(Vec<(String, String)>);
+    impl<'kvs> VisitSource<'kvs> for Collect {
+        fn visit_pair(&mut self, key: Key<'kvs>, value: log::kv::Value<'kvs>) -> Result<(), log::kv::Error> {
+            self.0.push((key.to_string(), value.to_string()));
+            Ok(())
+        }
+    }
+    let mut all = Collect(Vec::new());
+    let _ = record.key_values().visit(&mut all);
+    all.0
+}
+
+fn suffix(fields: &[(String, String)]) -> String {
+    fields.iter().filter(|(key, _)| key == "op_id").map(|(_, value)| format!(" ({value})")).collect()
+}
+
+fn json(record: &Record<'_>, fields: &[(String, String)], time: &str) -> String {
+    let mut object = serde_json::Map::new();
+    object.insert("time".into(), time.into());
+    object.insert("level".into(), record.level().as_str().to_lowercase().into());
+    object.insert("message".into(), record.args().to_string().into());
+    for (key, value) in fields {
+        object.insert(key.clone(), value.clone().into());
+    }
+    serde_json::Value::Object(object).to_string()
+}
+
+fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    rfc3339(since.as_secs(), since.subsec_millis())
+}
+
+/// UTC as RFC 3339 has it, to the millisecond.
+pub fn rfc3339(seconds: u64, millis: u32) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days since 1970, counted in 400-year eras that begin on 1 March (the usual proleptic Gregorian method).
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{millis:03}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// Bytes as a person may safely see them: UTF-8 as it is, control characters and broken bytes escaped.
+pub fn shown(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_right_across_leap_days() {
+        assert_eq!(rfc3339(0, 0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(951_782_400, 7), "2000-02-29T00:00:00.007Z");
+        assert_eq!(rfc3339(1_709_251_199, 999), "2024-02-29T23:59:59.999Z");
+        assert_eq!(rfc3339(1_709_251_200, 0), "2024-03-01T00:00:00.000Z");
+        assert_eq!(rfc3339(4_107_542_399, 0), "2100-02-28T23:59:59.000Z");
+        assert_eq!(rfc3339(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_not_obeyed() {
+        assert_eq!(shown(b"a\x1b[31m\n\xff\xc3\xa9"), "a\\u{1b}[31m\\n\\xff\u{e9}");
+    }
+}

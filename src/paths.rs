@@ -1,0 +1,84 @@
+//! Where things are: decided from the environment handed in, without looking at the disk.
+//!
+//! May import: floor 0.
+
+use crate::invocation::Invocation;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The host's root inside distrobox and toolbox containers.
+pub const HOST_ROOT: &str = "/run/host";
+
+/// The socket's name below the directory of the same name in the runtime directory.
+const SOCKET: &str = "bkt/host.sock";
+
+/// The directory that a command runs in when its own does not exist here: beside the socket, empty, mode 0500.
+const REFUGE: &str = "nowhere";
+
+/// The runtime directory, `$XDG_RUNTIME_DIR` or its usual place (XDG Base Directory Specification; pam_systemd(8)).
+pub fn runtime_directory(invocation: &Invocation, user: u32) -> PathBuf {
+    match invocation.var("XDG_RUNTIME_DIR") {
+        Some(bytes) if bytes.starts_with(b"/") => PathBuf::from(OsStr::from_bytes(bytes)),
+        _ => PathBuf::from(format!("/run/user/{user}")),
+    }
+}
+
+/// Where the daemon listens: `$BKT_SOCKET`, else `bkt/host.sock` in the runtime directory.
+pub fn server_socket(invocation: &Invocation, user: u32) -> PathBuf {
+    match invocation.var("BKT_SOCKET") {
+        Some(path) => PathBuf::from(OsStr::from_bytes(path)),
+        None => runtime_directory(invocation, user).join(SOCKET),
+    }
+}
+
+/// Where a client looks for the daemon, in order: as the daemon would, then where containers show the host's directory.
+pub fn client_sockets(invocation: &Invocation, user: u32) -> Vec<PathBuf> {
+    let first = server_socket(invocation, user);
+    if invocation.var("BKT_SOCKET").is_some() {
+        return vec![first];
+    }
+    let usual = PathBuf::from(format!("/run/user/{user}")).join(SOCKET);
+    let below_host = Path::new(HOST_ROOT).join(usual.strip_prefix("/").unwrap_or(&usual));
+    let mut all = vec![first];
+    for path in [usual, below_host, Path::new("/run/host-user").join(SOCKET)] {
+        if !all.contains(&path) {
+            all.push(path);
+        }
+    }
+    all
+}
+
+/// The empty directory beside the daemon's socket.
+pub fn refuge(socket: &Path) -> PathBuf {
+    socket.parent().unwrap_or(Path::new("/")).join(REFUGE)
+}
+
+/// Directories that hold nothing but shims: never searched for a command to run.
+pub fn shim_directories(invocation: &Invocation) -> Vec<PathBuf> {
+    let data = match (invocation.var("XDG_DATA_HOME"), invocation.var("HOME")) {
+        (Some(data), _) if data.starts_with(b"/") => PathBuf::from(OsStr::from_bytes(data)),
+        (_, Some(home)) => Path::new(OsStr::from_bytes(home)).join(".local/share"),
+        _ => return vec![],
+    };
+    vec![data.join("bkt/shims")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(env: &[&'static std::ffi::CStr]) -> Invocation {
+        Invocation { args: vec![], env: env.to_vec() }
+    }
+
+    #[test]
+    fn the_socket_is_in_the_runtime_directory_unless_it_is_named() {
+        assert_eq!(server_socket(&with(&[c"XDG_RUNTIME_DIR=/r"]), 7), Path::new("/r/bkt/host.sock"));
+        assert_eq!(server_socket(&with(&[c"XDG_RUNTIME_DIR=relative"]), 7), Path::new("/run/user/7/bkt/host.sock"));
+        assert_eq!(server_socket(&with(&[c"BKT_SOCKET=/s"]), 7), Path::new("/s"));
+        assert_eq!(client_sockets(&with(&[c"BKT_SOCKET=/s"]), 7), [Path::new("/s")]);
+        let all = client_sockets(&with(&[c"XDG_RUNTIME_DIR=/run/user/7"]), 7);
+        assert_eq!(all[..2], [Path::new("/run/user/7/bkt/host.sock"), Path::new("/run/host/run/user/7/bkt/host.sock")]);
+    }
+}

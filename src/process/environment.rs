@@ -1,0 +1,277 @@
+//! The environment of a command: the one table.
+//!
+//! Base: the server's own environment. On top of it comes the caller's, by these rules:
+//!
+//! | rule | names | why |
+//! |---|---|---|
+//! | server's | `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `MAIL`, `TMPDIR`, `XDG_RUNTIME_DIR`, `XDG_DATA_HOME`, `XDG_CONFIG_HOME`, `XDG_CACHE_HOME`, `XDG_STATE_HOME`, `XDG_DATA_DIRS`, `XDG_CONFIG_DIRS`, `XDG_BIN_HOME` | they name places and programs of the caller's side |
+//! | server's first | `DBUS_SESSION_BUS_ADDRESS`, `DBUS_SYSTEM_BUS_ADDRESS`, `SSH_AUTH_SOCK`, `XAUTHORITY`, `GNUPGHOME`, `PULSE_SERVER`, `ICEAUTHORITY`, `XDG_SESSION_*`, `XDG_SEAT`, `XDG_VTNR`, `XDG_CURRENT_DESKTOP`, `DESKTOP_SESSION` | sockets and sessions: the server's own are valid here; the caller's only fill a gap |
+//! | nobody's | `LD_*`, `GLIBC_TUNABLES`, `GCONV_PATH`, `LOCPATH`, `NLSPATH`, `TERMINFO`, `TERMINFO_DIRS`, `GIO_EXTRA_MODULES`, `GTK_PATH`, `QT_PLUGIN_PATH`, `PYTHONHOME`, `PERL5LIB`, `container`, `container_*`, `CONTAINER_ID`, `HOSTNAME`, `HOST`, `TOOLBOX_PATH`, `DISTROBOX_*`, `FLATPAK_ID`, `SNAP*`, `OLDPWD`, `_`, `BKT_*` | they name the container, would break the command, or are ours; of these the server's own `LD_*` and the like stay |
+//! | dropped on both sides | `NOTIFY_SOCKET`, `LISTEN_*`, `WATCHDOG_*`, `MAINPID`, `MANAGERPID`, `INVOCATION_ID`, `JOURNAL_STREAM`, `SYSTEMD_EXEC_PID`, `MEMORY_PRESSURE_*`, `FDSTORE`, `CREDENTIALS_DIRECTORY`, `BKT_*` | they belong to one service's process alone |
+//! | caller's | everything else (`TERM`, `LANG`, `LC_*`, `DISPLAY`, `WAYLAND_DISPLAY`, `EDITOR`, your own) | as a command would have it |
+//!
+//! Then `--unset-env`, then `--env`, and always `PWD` (the directory entered), `BKT_OP_ID` and `BKT_DEPTH`. With `--clear-env`
+//! there is neither base nor caller: only `--env` and the last three.
+
+use crate::opid::OpId;
+use std::collections::BTreeSet;
+
+/// Shims may call shims that call shims, so often.
+pub const MAX_DEPTH: u32 = 16;
+
+/// The variable that counts how many bridges a command has come through.
+pub const DEPTH: &str = "BKT_DEPTH";
+
+/// The variable that hands an operation's id on.
+pub const OP_ID: &str = "BKT_OP_ID";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    Servers,
+    ServersFirst,
+    Nobodys,
+    DroppedOnBothSides,
+    Callers,
+}
+
+/// Names, or beginnings of names where they end in `*`.
+const RULES: &[(Rule, &[&str])] = &[
+    (
+        Rule::Servers,
+        &[
+            "PATH",
+            "HOME",
+            "USER",
+            "LOGNAME",
+            "SHELL",
+            "MAIL",
+            "TMPDIR",
+            "XDG_RUNTIME_DIR",
+            "XDG_DATA_HOME",
+            "XDG_CONFIG_HOME",
+            "XDG_CACHE_HOME",
+            "XDG_STATE_HOME",
+            "XDG_DATA_DIRS",
+            "XDG_CONFIG_DIRS",
+            "XDG_BIN_HOME",
+        ],
+    ),
+    (
+        Rule::ServersFirst,
+        &[
+            "DBUS_SESSION_BUS_ADDRESS",
+            "DBUS_SYSTEM_BUS_ADDRESS",
+            "SSH_AUTH_SOCK",
+            "XAUTHORITY",
+            "GNUPGHOME",
+            "PULSE_SERVER",
+            "ICEAUTHORITY",
+            "XDG_SESSION_*",
+            "XDG_SEAT",
+            "XDG_VTNR",
+            "XDG_CURRENT_DESKTOP",
+            "DESKTOP_SESSION",
+        ],
+    ),
+    (
+        Rule::DroppedOnBothSides,
+        &[
+            "NOTIFY_SOCKET",
+            "LISTEN_*",
+            "WATCHDOG_*",
+            "MAINPID",
+            "MANAGERPID",
+            "INVOCATION_ID",
+            "JOURNAL_STREAM",
+            "SYSTEMD_EXEC_PID",
+            "MEMORY_PRESSURE_*",
+            "FDSTORE",
+            "CREDENTIALS_DIRECTORY",
+            "BKT_*",
+        ],
+    ),
+    (
+        Rule::Nobodys,
+        &[
+            "LD_*",
+            "GLIBC_TUNABLES",
+            "GCONV_PATH",
+            "LOCPATH",
+            "NLSPATH",
+            "TERMINFO",
+            "TERMINFO_DIRS",
+            "GIO_EXTRA_MODULES",
+            "GTK_PATH",
+            "QT_PLUGIN_PATH",
+            "PYTHONHOME",
+            "PERL5LIB",
+            "container",
+            "container_*",
+            "CONTAINER_ID",
+            "HOSTNAME",
+            "HOST",
+            "TOOLBOX_PATH",
+            "DISTROBOX_*",
+            "FLATPAK_ID",
+            "SNAP*",
+            "OLDPWD",
+            "_",
+        ],
+    ),
+];
+
+fn rule(name: &[u8]) -> Rule {
+    let is = |pattern: &&str| match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning.as_bytes()),
+        None => name == pattern.as_bytes(),
+    };
+    RULES.iter().find(|(_, names)| names.iter().any(|p| is(&p))).map_or(Rule::Callers, |(rule, _)| *rule)
+}
+
+/// What a caller asked for.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Wanted<'a> {
+    /// NUL-terminated strings, here and below.
+    pub callers: &'a [u8],
+    pub set: &'a [u8],
+    pub unset: &'a [u8],
+    pub clear: bool,
+}
+
+/// The name in `NAME=VALUE`; a string without `=`, or with nothing before it, is no variable and is not passed on.
+fn name_of(entry: &[u8]) -> Option<&[u8]> {
+    entry.iter().position(|&b| b == b'=').filter(|at| *at > 0).map(|at| &entry[..at])
+}
+
+/// The strings of a run of NUL-terminated ones.
+pub fn strings(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|&b| b == 0).filter_map(|s| s.strip_suffix(b"\0"))
+}
+
+/// How many bridges the caller itself has come through.
+pub fn depth(callers: &[u8]) -> u32 {
+    let digits = strings(callers).find_map(|entry| entry.strip_prefix(DEPTH.as_bytes())?.strip_prefix(b"="));
+    let number = digits.map(|d| std::str::from_utf8(d).ok().and_then(|d| d.parse::<u32>().ok()).unwrap_or(MAX_DEPTH));
+    number.unwrap_or(0)
+}
+
+/// The command's environment as NUL-terminated strings. Sets, not searches: a hostile caller sends a million variables.
+pub fn merge(server: &[u8], wanted: Wanted<'_>, directory: &[u8], op: OpId) -> Vec<u8> {
+    let (servers, set) = (names_in(server), names_in(wanted.set));
+    let unset: BTreeSet<&[u8]> = strings(wanted.unset).collect();
+    let is_settled = |name: &[u8]| is_ours(name) || unset.contains(name) || set.contains(name);
+
+    let mut out = Vec::with_capacity(server.len() + wanted.callers.len() + wanted.set.len() + directory.len() + 64);
+    let mut push = |entry: &[u8]| {
+        out.extend_from_slice(entry);
+        out.push(0);
+    };
+    if !wanted.clear {
+        let mut taken = BTreeSet::new();
+        for entry in strings(wanted.callers) {
+            let Some(name) = name_of(entry) else { continue };
+            let wins = match rule(name) {
+                Rule::Callers => true,
+                Rule::ServersFirst => !servers.contains(name),
+                Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides => false,
+            };
+            // The first of a name wins, as getenv(3) has it.
+            if wins && !is_settled(name) && taken.insert(name) {
+                push(entry);
+            }
+        }
+        for entry in strings(server) {
+            let Some(name) = name_of(entry) else { continue };
+            if !is_settled(name) && !taken.contains(name) && rule(name) != Rule::DroppedOnBothSides {
+                push(entry);
+            }
+        }
+    }
+    strings(wanted.set).filter(|e| name_of(e).is_some_and(|n| n == b"PWD" || !is_ours(n))).for_each(&mut push);
+    if !set.contains(&b"PWD"[..]) && !unset.contains(&b"PWD"[..]) {
+        push(&[b"PWD=", directory].concat());
+    }
+    push(format!("{OP_ID}={op}").as_bytes());
+    push(format!("{DEPTH}={}", depth(wanted.callers).saturating_add(1)).as_bytes());
+    out
+}
+
+fn names_in(entries: &[u8]) -> BTreeSet<&[u8]> {
+    strings(entries).filter_map(name_of).collect()
+}
+
+/// Names whose value is decided here.
+fn is_ours(name: &[u8]) -> bool {
+    name == b"PWD" || name == DEPTH.as_bytes() || name == OP_ID.as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(server: &[u8], wanted: Wanted<'_>) -> Vec<String> {
+        let op = OpId::parse(b"op-00000000000a").unwrap();
+        strings(&merge(server, wanted, b"/d", op)).map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+    }
+
+    fn callers(bytes: &[u8]) -> Wanted<'_> {
+        Wanted { callers: bytes, ..Wanted::default() }
+    }
+
+    const TAIL: [&str; 3] = ["PWD=/d", "BKT_OP_ID=op-00000000000a", "BKT_DEPTH=1"];
+
+    #[test]
+    fn each_rule_of_the_table_holds_for_each_of_its_names() {
+        for (rule, names) in RULES {
+            for pattern in *names {
+                let name = pattern.replace('*', "X");
+                if name == DEPTH || name == OP_ID {
+                    continue;
+                }
+                let (server, caller) = (format!("{name}=server\0"), format!("{name}=caller\0"));
+                let both = merged(server.as_bytes(), callers(caller.as_bytes()));
+                let alone = merged(b"", callers(caller.as_bytes()));
+                let has = |all: &[String], value: &str| all.contains(&format!("{name}={value}"));
+                match rule {
+                    Rule::Servers | Rule::Nobodys => assert!(has(&both, "server") && !has(&alone, "caller"), "{name}"),
+                    Rule::ServersFirst => assert!(has(&both, "server") && has(&alone, "caller"), "{name}"),
+                    Rule::DroppedOnBothSides => assert!(!has(&both, "server") && !has(&both, "caller") && !has(&alone, "caller"), "{name}"),
+                    Rule::Callers => unreachable!("the default has no row"),
+                }
+            }
+        }
+        let mine = merged(b"TERM=dumb\0KEEP=1\0", callers(b"TERM=xterm\0MINE=\xff\0"));
+        assert!(mine.contains(&"TERM=xterm".into()) && mine.contains(&"KEEP=1".into()) && !mine.contains(&"TERM=dumb".into()));
+    }
+
+    #[test]
+    fn set_wins_over_unset_wins_over_everything() {
+        let wanted = Wanted { callers: b"A=caller\0B=caller\0", set: b"A=set\0PATH=/mine\0", unset: b"A\0B\0C\0", clear: false };
+        let mut expected = vec!["D=server", "A=set", "PATH=/mine"];
+        expected.extend(TAIL);
+        assert_eq!(merged(b"C=server\0D=server\0PATH=/usr\0", wanted), expected);
+    }
+
+    #[test]
+    fn clear_leaves_only_what_was_set_and_what_is_ours() {
+        let wanted = Wanted { callers: b"A=1\0", set: b"B=2\0", unset: b"", clear: true };
+        let mut expected = vec!["B=2"];
+        expected.extend(TAIL);
+        assert_eq!(merged(b"C=3\0", wanted), expected);
+    }
+
+    #[test]
+    fn the_depth_is_counted_and_a_forged_one_counts_as_too_deep() {
+        assert_eq!(depth(b"A=1\0"), 0);
+        assert_eq!(depth(b"BKT_DEPTH=3\0"), 3);
+        assert_eq!(depth(b"BKT_DEPTH=-1\0"), MAX_DEPTH);
+        assert!(merged(b"BKT_DEPTH=9\0", callers(b"BKT_DEPTH=3\0")).contains(&"BKT_DEPTH=4".into()));
+    }
+
+    #[test]
+    fn what_is_no_variable_is_left_out_and_the_first_of_a_name_wins() {
+        let mut expected = vec!["A=1"];
+        expected.extend(TAIL);
+        assert_eq!(merged(b"=x\0", callers(b"nonsense\0=1\0A=1\0A=2\0")), expected);
+    }
+}

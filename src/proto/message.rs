@@ -1,0 +1,439 @@
+//! What is said: one type a kind. Numbers and field orders are the protocol; `tests` holds their golden bytes.
+//!
+//! Strings that a command gets are bytes from end to end: each is NUL-terminated, one after the other, in one run of bytes, so
+//! that their number needs no count and their pointers can lead straight into the received frame.
+
+use crate::exit;
+use crate::opid::OpId;
+use crate::proto::frame::{self, Header};
+use crate::sys::process::Inheritance;
+use crate::sys::terminal::{Modes, Size};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Bytes that are written in one piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+pub struct Bytes<'a>(#[serde(borrow)] pub &'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct("Bytes", &Raw(self.0))
+    }
+}
+
+struct Raw<'a>(&'a [u8]);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// A kind of frame: its number, and how its body looks.
+pub trait Message: Serialize {
+    const KIND: u8;
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident $(<$life:lifetime>)? = $number:literal;)*) => {
+        /// The numbers of the kinds.
+        pub mod kind {
+            $($(#[$doc])* #[allow(non_upper_case_globals)] pub const $name: u8 = $number;)*
+        }
+        $(impl $(<$life>)? Message for $name $(<$life>)? { const KIND: u8 = $number; })*
+    };
+}
+
+kinds! {
+    /// Opens a longer conversation; a run needs none.
+    Hello<'a> = 1;
+    /// Runs a command. Descriptors: each [`Stream::Passed`] in order, then [`Run::extra`] in order, then the caller's terminal
+    /// where [`Run::terminal`] is given.
+    Run<'a> = 2;
+    Signal = 3;
+    Continue = 4;
+    Foreground = 5;
+    StatusRequest = 6;
+    Reload = 7;
+    Stop = 8;
+    HelloAnswer<'a> = 129;
+    Accepted = 130;
+    /// Descriptors: the pty's leader where the run has a terminal, else none.
+    Started = 131;
+    Stopped = 132;
+    Continued = 133;
+    Exited = 134;
+    /// Number and body are the same in every version.
+    Refused<'a> = 135;
+    Status<'a> = 136;
+    Done = 137;
+}
+
+/// Who is calling and what it would like to use.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello<'a> {
+    /// The release of the caller's bkt, for a warning when it differs.
+    pub release: &'a str,
+    /// What the caller says it is called; on a container's own socket the listener knows better.
+    pub container: Bytes<'a>,
+    #[serde(borrow)]
+    pub capabilities: Vec<&'a str>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HelloAnswer<'a> {
+    pub release: &'a str,
+    #[serde(borrow)]
+    pub accepted: Vec<&'a str>,
+    #[serde(borrow)]
+    pub rejected: Vec<&'a str>,
+}
+
+/// What one of the command's standard streams is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Stream {
+    /// Closed at the caller, closed at the command.
+    Closed,
+    /// A descriptor of the caller, passed as it is.
+    Passed,
+    /// The follower of the run's pty.
+    Terminal,
+    /// `/dev/null` of the server.
+    Null,
+}
+
+/// The caller's terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Its modes, which the pty gets, and which are put back if the client dies with the terminal in raw mode.
+    pub modes: Modes,
+    pub size: Size,
+    /// The command starts in the pty's foreground; else it is stopped, and lent the terminal, when it first needs it.
+    pub foreground: bool,
+    /// The terminal's descriptor rides along.
+    pub passed: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Run<'a> {
+    #[serde(borrow)]
+    pub args: Bytes<'a>,
+    /// The caller's whole environment.
+    pub env: Bytes<'a>,
+    /// `NAME=VALUE` to add and names to take away, last of all.
+    pub set_env: Bytes<'a>,
+    pub unset_env: Bytes<'a>,
+    /// Nothing of either side's environment.
+    pub clear_env: bool,
+    pub directory: Bytes<'a>,
+    /// The directory was asked for by name: that it is missing is an error.
+    pub directory_required: bool,
+    pub streams: [Stream; 3],
+    /// The numbers of further descriptors, 3 or higher.
+    pub extra: Vec<u16>,
+    pub terminal: Option<Terminal>,
+    pub inheritance: Inheritance,
+    /// The command is to survive its caller.
+    pub detach: bool,
+    /// Identity of the caller's root directory (device, inode): a server with the same one refuses with `same_side`.
+    pub not_on_root: Option<(u64, u64)>,
+    /// The caller's container, as it says, for the log.
+    pub container: Bytes<'a>,
+}
+
+impl Run<'_> {
+    /// How many descriptors the frame must bring.
+    pub fn descriptors(&self) -> usize {
+        let passed = self.streams.iter().filter(|s| **s == Stream::Passed).count();
+        passed + self.extra.len() + usize::from(self.terminal.is_some_and(|t| t.passed))
+    }
+}
+
+/// The client caught this signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Signal {
+    pub signal: u8,
+}
+
+/// The client is running again: continue the command, in the pty's foreground or background.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Continue {
+    pub foreground: bool,
+}
+
+/// Moves the command between the pty's foreground and background while it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Foreground {
+    pub foreground: bool,
+}
+
+/// Asks how the daemon is; not an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StatusRequest {}
+
+/// The daemon is to re-execute itself in place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reload {}
+
+/// The daemon is to end, as by SIGTERM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stop {}
+
+/// The request was taken; the command will start when its turn comes. Sent only where starting takes noticeable time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Accepted {}
+
+/// The command has exec'ed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Started {
+    /// In the server's PID namespace.
+    pub pid: u32,
+}
+
+/// The command was stopped by this signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stopped {
+    pub signal: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Continued {}
+
+/// The command's end: by exit with a code, or by a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Exited {
+    pub by_signal: bool,
+    pub value: u8,
+}
+
+impl From<exit::End> for Exited {
+    fn from(end: exit::End) -> Exited {
+        match end {
+            exit::End::Code(value) => Exited { by_signal: false, value },
+            exit::End::Signal(value) => Exited { by_signal: true, value },
+        }
+    }
+}
+
+impl From<Exited> for exit::End {
+    fn from(exited: Exited) -> exit::End {
+        if exited.by_signal { exit::End::Signal(exited.value) } else { exit::End::Code(exited.value) }
+    }
+}
+
+/// What was asked for has been done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Done {}
+
+/// A typed refusal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refused<'a> {
+    /// A [`Code`], as its number.
+    pub code: u8,
+    /// What is wrong and what to try.
+    pub text: &'a str,
+}
+
+/// How the daemon is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Status<'a> {
+    pub release: &'a str,
+    pub pid: u32,
+    pub uptime_ms: u64,
+    /// Runs that were taken since the daemon first started; a reload does not reset it.
+    pub served: u64,
+    pub descriptors: u32,
+    pub descriptor_limit: u64,
+    #[serde(borrow)]
+    pub running: Vec<Running<'a>>,
+}
+
+/// One command that runs now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Running<'a> {
+    pub op: u64,
+    pub pid: u32,
+    pub since_ms: u64,
+    /// The command's name, without its arguments.
+    #[serde(borrow)]
+    pub name: Bytes<'a>,
+    pub terminal: bool,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $word:literal, $exit:expr;)*) => {
+        /// Why a request was refused.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Code { $($(#[$doc])* $name = $number,)* }
+
+        impl Code {
+            pub const ALL: &'static [Code] = &[$(Code::$name),*];
+
+            /// The name in logs, documents and JSON.
+            pub fn word(self) -> &'static str {
+                match self { $(Code::$name => $word,)* }
+            }
+
+            /// The exit code that the client ends with.
+            pub fn exit(self) -> u8 {
+                match self { $(Code::$name => $exit,)* }
+            }
+
+            /// From the wire; a number from a newer peer is an internal failure to us.
+            pub fn from_number(number: u8) -> Code {
+                match number { $($number => Code::$name,)* _ => Code::Internal }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The peer speaks another version of the protocol.
+    BadVersion = 1, "bad_version", exit::FAILED;
+    /// No such kind of request here.
+    UnknownMethod = 2, "unknown_method", exit::FAILED;
+    /// The frame or its body is not what its kind says.
+    BadFrame = 3, "bad_frame", exit::FAILED;
+    /// The descriptors are not those that were announced.
+    BadDescriptors = 4, "bad_descriptors", exit::FAILED;
+    /// The request makes no sense: no command, a bad number.
+    BadRequest = 5, "bad_request", exit::FAILED;
+    /// The listener's policy does not allow it.
+    Denied = 6, "denied", exit::FAILED;
+    /// A limit is reached: try again later.
+    Busy = 7, "busy", exit::FAILED;
+    NotFound = 8, "not_found", exit::NOT_FOUND;
+    NotExecutable = 9, "not_executable", exit::CANNOT_EXECUTE;
+    /// The directory asked for cannot be entered.
+    BadDirectory = 10, "bad_directory", exit::FAILED;
+    /// Caller and server have the same root directory: the caller runs the command itself.
+    SameSide = 11, "same_side", exit::FAILED;
+    /// Shims that call shims that call shims.
+    TooDeep = 12, "too_deep", exit::FAILED;
+    /// The daemon is ending.
+    ShuttingDown = 13, "shutting_down", exit::FAILED;
+    /// The request did not arrive whole in time.
+    TooSlow = 14, "too_slow", exit::FAILED;
+    Internal = 15, "internal", exit::FAILED;
+}
+
+/// A refusal before it is put on the wire.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub code: Code,
+    pub text: String,
+}
+
+impl Refusal {
+    pub fn new(code: Code, text: impl Into<String>) -> Refusal {
+        Refusal { code, text: text.into() }
+    }
+}
+
+/// A whole frame around a message.
+pub fn encode<M: Message>(message: &M, fds: usize, op: Option<OpId>) -> Vec<u8> {
+    let header = Header { version: frame::VERSION, kind: M::KIND, fds: fds as u8, op };
+    // Into memory, of plain numbers and bytes: nothing in it can fail.
+    frame::build(header, |bytes| postcard::to_extend(message, bytes).expect("a message is always writable"))
+}
+
+/// A body as the type its kind says. Bytes left over are an error: they would be somebody's mistake.
+pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(Refusal::new(Code::BadFrame, format!("the body is {} bytes too long", rest.len()))),
+        Err(_) => Err(Refusal::new(Code::BadFrame, "the body is not what its kind says")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run() -> Run<'static> {
+        Run {
+            args: Bytes(b"ls\0-l\0"),
+            env: Bytes(b"A=1\0"),
+            set_env: Bytes(b""),
+            unset_env: Bytes(b"B\0"),
+            clear_env: false,
+            directory: Bytes(b"/tmp"),
+            directory_required: false,
+            streams: [Stream::Closed, Stream::Passed, Stream::Terminal],
+            extra: vec![5],
+            terminal: Some(Terminal { modes: Modes::default(), size: Size { rows: 24, columns: 80, width: 0, height: 0 }, foreground: true, passed: true }),
+            inheritance: Inheritance { umask: 0o22, nice: -1, ..Inheritance::default() },
+            detach: false,
+            not_on_root: Some((1, 2)),
+            container: Bytes(b"dev"),
+        }
+    }
+
+    #[test]
+    fn the_golden_bytes_of_a_run_do_not_change() {
+        let bytes = encode(&run(), 3, OpId::parse(b"op-000000000001"));
+        let mut golden: Vec<u8> = vec![115, 0, 0, 0, 1, 0, 2, 3, 1, 0, 0, 0, 0, 0, 0, 0];
+        golden.extend(b"\x06ls\0-l\0\x04A=1\0\x00\x02B\0\x00\x04/tmp\x00");
+        golden.extend([0, 1, 2, 1, 5]); // streams, extra
+        golden.extend([1, 0, 0, 0, 0]); // terminal: four mode words
+        golden.extend([0; 19]);
+        golden.extend([24, 80, 0, 0, 1, 1]);
+        golden.extend([18, 1]); // umask, nice (zigzag)
+        golden.extend([0; 32]); // limits
+        golden.push(0); // ignored
+        golden.extend([0, 1, 1, 2]); // detach, root
+        golden.extend(b"\x03dev");
+        golden[0] = (golden.len() - 4) as u8;
+        assert_eq!(bytes, golden);
+        assert_eq!(decode::<Run>(&bytes[16..]).unwrap(), run());
+        assert_eq!(run().descriptors(), 3);
+    }
+
+    #[test]
+    fn the_golden_bytes_of_the_small_ones_do_not_change() {
+        let body = |frame: Vec<u8>| (frame[6], frame[16..].to_vec());
+        assert_eq!(body(encode(&Signal { signal: 15 }, 0, None)), (3, vec![15]));
+        assert_eq!(body(encode(&Continue { foreground: true }, 0, None)), (4, vec![1]));
+        assert_eq!(body(encode(&Foreground { foreground: false }, 0, None)), (5, vec![0]));
+        assert_eq!(body(encode(&StatusRequest {}, 0, None)), (6, vec![]));
+        assert_eq!(body(encode(&Started { pid: 300 }, 1, None)), (131, vec![0xac, 2]));
+        assert_eq!(body(encode(&Stopped { signal: 20 }, 0, None)), (132, vec![20]));
+        assert_eq!(body(encode(&Exited { by_signal: true, value: 9 }, 0, None)), (134, vec![1, 9]));
+        assert_eq!(body(encode(&Refused { code: 6, text: "no" }, 0, None)), (135, vec![6, 2, b'n', b'o']));
+        let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
+        assert_eq!(body(encode(&hello, 0, None)), (1, b"\x050.1.0\x03dev\x01\x06notify".to_vec()));
+    }
+
+    #[test]
+    fn every_code_has_a_number_and_a_word_of_its_own() {
+        for code in Code::ALL {
+            assert_eq!(Code::from_number(*code as u8), *code);
+            assert_eq!(Code::ALL.iter().filter(|c| c.word() == code.word()).count(), 1);
+        }
+        assert_eq!(Code::from_number(200), Code::Internal);
+    }
+
+    #[test]
+    fn bytes_left_over_are_refused() {
+        assert_eq!(decode::<Signal>(&[1, 2]).unwrap_err().code, Code::BadFrame);
+        assert_eq!(decode::<Signal>(&[]).unwrap_err().code, Code::BadFrame);
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_decoded_without_harm(body in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decode::<Run>(&body);
+            let _ = decode::<Hello>(&body);
+            let _ = decode::<Status>(&body);
+            let _ = decode::<Refused>(&body);
+        }
+
+        #[test]
+        fn a_run_with_any_byte_changed_is_decoded_without_harm(at in 0usize..98, to: u8) {
+            let mut bytes = encode(&run(), 3, None).split_off(16);
+            let at = at % bytes.len();
+            bytes[at] = to;
+            let _ = decode::<Run>(&bytes);
+        }
+    }
+}

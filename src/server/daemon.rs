@@ -1,0 +1,1041 @@
+//! The daemon's loop: one thread, one `poll`, no wake-up while nothing happens.
+//!
+//! Each turn: say what is waited for, wait, read what came, start what is queued, look at the clock. What a message means is
+//! decided by `session`; here it is done. Children are waited for in one place, `reap`.
+
+use crate::error::{Error, Result};
+use crate::event::Wait;
+use crate::exit::End;
+use crate::logging::shown;
+use crate::opid::OpId;
+use crate::paths;
+use crate::process::environment;
+use crate::proto::channel::{Channel, Filled, Frame};
+use crate::proto::frame;
+use crate::proto::message::{self, Bytes, Code, Message, Refusal, Run, kind};
+use crate::server::listener::Listener;
+use crate::server::monitor::{self, Heard, Order, Word};
+use crate::server::plan::{self, Context, Decided};
+use crate::server::policy::Policy;
+use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnection, SavedListener};
+use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
+use crate::sys::files::{self, FileId};
+use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
+use crate::sys::process::{self, Change};
+use crate::sys::signals::{self, SignalReader, SignalSet, Target};
+use crate::sys::socket;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Connections at once. A run needs one descriptor of ours, two with a terminal; the kernel's usual hard limit is 4096 or more.
+const MAX_CALLERS: usize = 4096;
+/// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some.
+const SPARE_DESCRIPTORS: u64 = 32;
+/// Bytes of requests that have not been started, of all callers together: eight of the largest.
+const MAX_PENDING_BYTES: usize = 8 * frame::MAX_BODY;
+/// One connection's share of them that is not worth adding up for.
+const SMALL_REQUEST_BYTES: usize = 128 * 1024;
+/// Bytes that may wait for one peer to read; one that reads nothing is as good as gone.
+const MAX_UNSENT_BYTES: usize = 64 * 1024;
+/// Commands started in one turn, so that signals, news and the clock are never behind a long queue.
+const STARTS_PER_TURN: usize = 16;
+/// Connections accepted in one turn, likewise.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long last words may wait to be read.
+const LAST_WORDS_MS: u64 = 2_000;
+/// How long the new binary may take to say that it understands our state.
+const PROBE_MS: u64 = 2_000;
+/// Share of the descriptor limit at which a warning is due, in percent.
+const DESCRIPTOR_WARNING_PERCENT: u64 = 80;
+
+/// What the daemon is started with.
+pub struct Options {
+    pub socket: PathBuf,
+    /// `NAME=VALUE`, NUL-terminated.
+    pub env: Vec<u8>,
+    pub path: Vec<u8>,
+    pub shim_directories: Vec<PathBuf>,
+    pub own_names: Vec<&'static str>,
+    /// A listening socket that a supervisor handed over.
+    pub inherited: Option<RawFd>,
+    /// Where to say that we are ready, `sd_notify(3)`.
+    pub notify: Option<PathBuf>,
+    /// State of an earlier image.
+    pub resume: Option<RawFd>,
+    /// `-v` flags, for the next image.
+    pub flags: Vec<CString>,
+    pub release: &'static str,
+}
+
+/// Checks that the state in a descriptor can be read by this binary: what a running daemon asks before it becomes us.
+pub fn check_state(number: RawFd) -> Result<()> {
+    let fd = files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?;
+    reload::read(fd).map(drop)
+}
+
+/// Serves until told to end.
+pub fn serve(options: Options) -> Result<End> {
+    let mut daemon = Daemon::start(options)?;
+    daemon.run();
+    Ok(daemon.finish())
+}
+
+/// A connection and what became of it.
+struct Caller {
+    channel: Option<Channel>,
+    session: Session,
+    op: Option<OpId>,
+    /// The run that waits for its turn.
+    request: Option<Frame>,
+    child: Option<Child>,
+    /// The pty's leader, until it goes to the client.
+    leader: Option<OwnedFd>,
+    name: Vec<u8>,
+    since_ms: u64,
+    /// The connection is to be closed once everything is sent, at the latest then.
+    close_by: Option<u64>,
+}
+
+enum Child {
+    Direct {
+        pid: u32,
+        launch: Option<Launch>,
+    },
+    /// The link is `None` once the monitor has closed it.
+    Monitored {
+        monitor: Option<u32>,
+        link: Option<OwnedFd>,
+        command: u32,
+    },
+}
+
+struct Reloading {
+    probe: u32,
+    launch: Option<Launch>,
+    by: u64,
+}
+
+struct Daemon {
+    options: Options,
+    context: Context,
+    policy: Policy,
+    signals: SignalReader,
+    listener: Option<Listener>,
+    callers: BTreeMap<u64, Caller>,
+    /// Which caller a child belongs to.
+    children: BTreeMap<u32, u64>,
+    queue: VecDeque<u64>,
+    next_id: u64,
+    served: u64,
+    started_ms: u64,
+    descriptor_limit: u64,
+    descriptor_warned: bool,
+    /// Given up for a moment when the table is full, to tell a caller so.
+    reserve: Option<File>,
+    /// Accepting again makes sense from then on.
+    pause_until: Option<u64>,
+    reloading: Option<Reloading>,
+    ending_by: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Signals,
+    Listener,
+    Connection(u64),
+    Child(u64),
+    Probe,
+}
+
+impl Daemon {
+    fn start(options: Options) -> Result<Daemon> {
+        files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
+        let descriptor_limit = process::raise_descriptor_limit();
+        signals::reset_all();
+        let inheritance = process::inheritance();
+        let signals = SignalReader::new(SignalSet::ALL).map_err(|e| Error::io("signalfd", &e))?;
+        let own_executable = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+        let user = process::user();
+        let saved = match options.resume {
+            Some(number) => Some(reload::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),
+            None => None,
+        };
+        let listener = match (&saved, options.inherited) {
+            (Some(saved), _) => adopt_listener(&saved.listener)?,
+            (None, Some(number)) => Listener::adopt(files::adopt(number).map_err(|e| Error::io("LISTEN_FDS", &e))?, options.socket.clone(), None)?,
+            (None, None) => Listener::make(&options.socket, user)?,
+        };
+        let now = process::monotonic_ms();
+        let context = Context {
+            env: options.env.clone(),
+            path: options.path.clone(),
+            shim_directories: options.shim_directories.clone(),
+            refuge: files::c_path(&paths::refuge(listener.path())).map_err(|e| Error::io("the socket's path", &e))?,
+            own_file: files::file_id(c"/proc/self/exe").map_err(|e| Error::io("look at our own executable", &e))?,
+            own_executable,
+            root: files::file_id(c"/").map_err(|e| Error::io("look at /", &e))?,
+            inheritance,
+            own_names: options.own_names.clone(),
+        };
+        let mut daemon = Daemon {
+            context,
+            policy: Policy::everything(),
+            signals,
+            listener: Some(listener),
+            callers: BTreeMap::new(),
+            children: BTreeMap::new(),
+            queue: VecDeque::new(),
+            next_id: 1,
+            served: 0,
+            started_ms: now,
+            descriptor_limit,
+            descriptor_warned: false,
+            reserve: File::open("/dev/null").ok(),
+            pause_until: None,
+            reloading: None,
+            ending_by: None,
+            options,
+        };
+        match saved {
+            Some(saved) => {
+                daemon.resume(saved)?;
+                log::info!("reloaded as version {}; {} commands run on", daemon.options.release, daemon.running());
+            }
+            None => log::info!("version {} listens at {}", daemon.options.release, daemon.options.socket.display()),
+        }
+        daemon.notify(&format!("READY=1\nMAINPID={}\nSTATUS=listening at {}", std::process::id(), daemon.options.socket.display()));
+        Ok(daemon)
+    }
+
+    fn run(&mut self) {
+        // Children that ended while there was no loop to hear of it.
+        self.reap();
+        while !self.is_done() {
+            let now = process::monotonic_ms();
+            for (source, ready) in self.wait(now) {
+                match source {
+                    Source::Signals => self.on_signals(),
+                    Source::Listener => self.on_connections(),
+                    Source::Connection(id) => self.on_connection(id, ready.readable || ready.hangup),
+                    Source::Child(id) => self.on_child(id),
+                    Source::Probe => self.on_probe_report(),
+                }
+            }
+            self.start_queued();
+            self.on_time();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.ending_by.is_some_and(|by| self.callers.is_empty() || process::monotonic_ms() > by)
+    }
+
+    fn wait(&self, now: u64) -> Vec<(Source, crate::event::Ready)> {
+        let mut wait = Wait::with_capacity(2 * self.callers.len() + 3);
+        wait.watch(Source::Signals, self.signals.as_fd(), true, false);
+        if let (Some(listener), None) = (&self.listener, self.pause_until) {
+            wait.watch(Source::Listener, listener.as_fd(), true, false);
+        }
+        for (id, caller) in &self.callers {
+            if let Some(channel) = &caller.channel {
+                wait.watch(Source::Connection(*id), channel.as_fd(), caller.close_by.is_none(), channel.unsent() > 0);
+            }
+            match &caller.child {
+                Some(Child::Direct { launch: Some(launch), .. }) => wait.watch(Source::Child(*id), launch.as_fd(), true, false),
+                Some(Child::Monitored { link: Some(link), .. }) => wait.watch(Source::Child(*id), link.as_fd(), true, false),
+                _ => {}
+            }
+        }
+        if let Some(Reloading { launch: Some(launch), .. }) = &self.reloading {
+            wait.watch(Source::Probe, launch.as_fd(), true, false);
+        }
+        wait.run(now, if self.queue.is_empty() { self.deadline() } else { Some(now) })
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        let sessions = self.callers.values().flat_map(|c| [c.session.deadline(), c.close_by]);
+        let own = [self.pause_until, self.ending_by, self.reloading.as_ref().map(|r| r.by)];
+        sessions.chain(own).flatten().min()
+    }
+
+    // ---- signals to the daemon itself
+
+    fn on_signals(&mut self) {
+        while let Some(arrived) = self.signals.next() {
+            match arrived.signal {
+                signals::CHLD => {}
+                signals::HUP => self.begin_reload(),
+                signals::TERM | signals::INT | signals::QUIT => self.begin_end(),
+                other => log::debug!("signal {other} means nothing to the daemon"),
+            }
+        }
+        self.reap();
+    }
+
+    /// The one place where children are waited for.
+    fn reap(&mut self) {
+        while let Some((pid, change)) = process::next_change() {
+            if self.reloading.as_ref().is_some_and(|r| r.probe == pid) {
+                if let Change::Ended(end) = change {
+                    self.on_probe_end(end);
+                }
+                continue;
+            }
+            let Some(&id) = self.children.get(&pid) else { continue };
+            if let Change::Ended(_) = change {
+                self.children.remove(&pid);
+            }
+            // What a child had to say before this is heard before this.
+            self.on_child(id);
+            let Some(caller) = self.callers.get_mut(&id) else { continue };
+            match (change, &mut caller.child) {
+                (Change::Ended(_), Some(Child::Monitored { monitor, .. })) => {
+                    *monitor = None;
+                    self.on(id, Event::MonitorLost);
+                }
+                (Change::Ended(end), _) => self.on_end(id, pid, end),
+                (Change::Stopped(signal), Some(Child::Direct { .. })) => self.on(id, Event::Stopped(signal)),
+                (Change::Continued, Some(Child::Direct { .. })) => self.on(id, Event::Continued),
+                _ => {}
+            }
+        }
+    }
+
+    fn on_end(&mut self, id: u64, command: u32, end: End) {
+        // The number of a group is not given to anybody else while it has a member.
+        let group_left = signals::send(Target::Group(command), 0).is_ok();
+        if let Some(caller) = self.callers.get(&id) {
+            let how = match end {
+                End::Code(code) => format!("exit status {code}"),
+                End::Signal(signal) => format!("killed by signal {signal}"),
+            };
+            let ms = process::monotonic_ms().saturating_sub(caller.since_ms);
+            log::info!(op_id:% = op_text(caller.op), pid = command, ms = ms; "{}: {how} after {ms} ms", shown(&caller.name));
+        }
+        self.on(id, Event::Ended { end, group_left });
+    }
+
+    // ---- connections
+
+    fn on_connections(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = &self.listener else { return };
+            match socket::accept(listener.as_fd()) {
+                Ok(connection) => self.on_accepted(connection),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock) => return,
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => return self.on_full_table(&e),
+                Err(e) => {
+                    log::warn!("accept: {e}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_accepted(&mut self, connection: OwnedFd) {
+        self.watch_descriptors(&connection);
+        let now = process::monotonic_ms();
+        let own = process::user();
+        let refused = match socket::peer(connection.as_fd()) {
+            Ok(peer) if peer.uid != own => Some(Refusal::new(Code::Denied, format!("this daemon serves uid {own} only; you are uid {}", peer.uid))),
+            Err(e) => Some(Refusal::new(Code::Internal, format!("cannot tell who is calling: {e}"))),
+            Ok(_) => self.at_limit(&connection),
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        let caller = Caller {
+            channel: Some(Channel::new(connection)),
+            session: Session::new(now),
+            op: None,
+            request: None,
+            child: None,
+            leader: None,
+            name: vec![],
+            since_ms: now,
+            close_by: None,
+        };
+        self.callers.insert(id, caller);
+        match refused {
+            Some(refusal) => self.refuse(id, refusal),
+            // A client writes right after it connects: often it is all there.
+            None => self.on_connection(id, true),
+        }
+    }
+
+    fn at_limit(&self, connection: &OwnedFd) -> Option<Refusal> {
+        let few_left = connection.as_raw_fd() as u64 + SPARE_DESCRIPTORS >= self.descriptor_limit;
+        (self.callers.len() >= MAX_CALLERS || few_left)
+            .then(|| Refusal::new(Code::Busy, format!("{} commands and callers are all this daemon can hold; try again", self.callers.len())))
+    }
+
+    /// The kernel gives the lowest free number, so the number of a new descriptor says how many there are at least.
+    fn watch_descriptors(&mut self, newest: &OwnedFd) {
+        let high = newest.as_raw_fd() as u64 * 100 >= self.descriptor_limit * DESCRIPTOR_WARNING_PERCENT;
+        if high && !self.descriptor_warned {
+            log::warn!("{} of at most {} descriptors are open", newest.as_raw_fd() + 1, self.descriptor_limit);
+        }
+        self.descriptor_warned = high;
+    }
+
+    /// Not even one descriptor is left to say so with: the reserve is, once; then accepting waits a little.
+    fn on_full_table(&mut self, error: &io::Error) {
+        log::error!("accept: {error}; callers are told to try again");
+        self.reserve = None;
+        if let Some(Ok(connection)) = self.listener.as_ref().map(|l| socket::accept(l.as_fd())) {
+            let refusal = message::Refused { code: Code::Busy as u8, text: "the daemon has no free descriptor; try again" };
+            let _ = Channel::new(connection).send(&refusal, None, vec![]);
+        }
+        self.reserve = File::open("/dev/null").ok();
+        self.pause_until = Some(process::monotonic_ms() + 50);
+    }
+
+    fn on_connection(&mut self, id: u64, readable: bool) {
+        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(channel) = &mut caller.channel else { return };
+        if channel.flush().is_err() || channel.unsent() > MAX_UNSENT_BYTES {
+            return self.on_gone(id);
+        }
+        if caller.close_by.is_some() {
+            if channel.unsent() == 0 {
+                caller.channel = None;
+                self.forget_if_over(id);
+            }
+            return;
+        }
+        if !readable {
+            return;
+        }
+        match channel.fill() {
+            Filled::None => {}
+            Filled::End => self.on_gone(id),
+            Filled::Some => self.on_bytes(id),
+        }
+    }
+
+    fn on_gone(&mut self, id: u64) {
+        let Some(caller) = self.callers.get_mut(&id) else { return };
+        if let Some(channel) = &caller.channel
+            && channel.unread() > 0
+        {
+            log::warn!(op_id:% = op_text(caller.op); "a caller left in the middle of a request ({} bytes)", channel.unread());
+        }
+        caller.channel = None;
+        // Whether the command has begun decides how its child is ended.
+        self.on_child(id);
+        self.on(id, Event::Gone);
+    }
+
+    fn on_bytes(&mut self, id: u64) {
+        while let Some(caller) = self.callers.get_mut(&id) {
+            let Some(channel) = &mut caller.channel else { return };
+            if caller.close_by.is_some() {
+                return;
+            }
+            match channel.next() {
+                Err(refusal) => return self.refuse(id, refusal),
+                Ok(Some(frame)) => self.on_frame(id, frame),
+                Ok(None) if channel.unread() > SMALL_REQUEST_BYTES && self.pending_bytes() > MAX_PENDING_BYTES => {
+                    return self.refuse(id, Refusal::new(Code::Busy, "too many large requests at once; try again"));
+                }
+                Ok(None) => return,
+            }
+        }
+    }
+
+    fn pending_bytes(&self) -> usize {
+        let of = |c: &Caller| c.channel.as_ref().map_or(0, Channel::unread) + c.request.as_ref().map_or(0, |r| r.body().len());
+        self.callers.values().map(of).sum()
+    }
+
+    fn on_frame(&mut self, id: u64, frame: Frame) {
+        let Some(caller) = self.callers.get_mut(&id) else { return };
+        caller.op = frame.header.op.or(caller.op);
+        if frame.header.version != frame::VERSION {
+            let text = format!("you speak protocol version {}, this daemon {}: install the same bkt on both sides", frame.header.version, frame::VERSION);
+            return self.refuse(id, Refusal::new(Code::BadVersion, text));
+        }
+        if frame.header.kind != kind::Run && !frame.fds.is_empty() {
+            return self.refuse(id, Refusal::new(Code::BadDescriptors, format!("a frame of kind {} carries no descriptors", frame.header.kind)));
+        }
+        if let Err(refusal) = self.on_message(id, frame) {
+            self.refuse(id, refusal);
+        }
+    }
+
+    fn on_message(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
+        let body = frame.body();
+        match frame.header.kind {
+            kind::Run => return self.on_run(id, frame),
+            kind::Signal => {
+                let message::Signal { signal } = message::decode(body)?;
+                if !(1..=signals::LAST).contains(&signal) {
+                    return Err(Refusal::new(Code::BadRequest, format!("there is no signal {signal}")));
+                }
+                self.on(id, Event::Signal(signal));
+            }
+            kind::Continue => {
+                let message::Continue { foreground } = message::decode(body)?;
+                self.on(id, Event::Continue { foreground });
+            }
+            kind::Foreground => {
+                let message::Foreground { foreground } = message::decode(body)?;
+                self.on(id, Event::Foreground(foreground));
+            }
+            kind::Hello => {
+                let hello: message::Hello<'_> = message::decode(body)?;
+                if hello.release != self.options.release {
+                    log::warn!("{} is version {}, this daemon {}: install the same on both sides", shown(hello.container.0), shown(hello.release.as_bytes()), self.options.release);
+                }
+                let (accepted, rejected) = self.policy.judge(&hello.capabilities);
+                let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
+                self.reply(id, &answer, vec![]);
+            }
+            kind::StatusRequest => {
+                let message::StatusRequest {} = message::decode(body)?;
+                self.reply_status(id);
+            }
+            kind::Reload => {
+                let message::Reload {} = message::decode(body)?;
+                self.reply(id, &message::Done {}, vec![]);
+                self.begin_reload();
+            }
+            kind::Stop => {
+                let message::Stop {} = message::decode(body)?;
+                self.reply(id, &message::Done {}, vec![]);
+                self.begin_end();
+            }
+            other => return Err(Refusal::new(Code::UnknownMethod, format!("this daemon (version {}) knows no request of kind {other}", self.options.release))),
+        }
+        Ok(())
+    }
+
+    fn on_run(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
+        let run: Run<'_> = message::decode(frame.body())?;
+        plan::check(&run, frame.fds.len(), &self.context)?;
+        self.policy.allow_run(plan::name(&run))?;
+        let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP) };
+        let name = plan::name(&run).to_vec();
+        let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
+        let Some(caller) = self.callers.get_mut(&id) else { return Ok(()) };
+        if !matches!(caller.session.state(), State::Greeting { .. }) {
+            return Err(Refusal::new(Code::BadRequest, "one connection runs one command"));
+        }
+        let op = *caller.op.get_or_insert_with(|| OpId::from_random(files::random()));
+        log::debug!(op_id:% = op, container = shown(run.container.0).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
+        caller.name = name;
+        caller.request = Some(frame);
+        self.on(id, Event::Asked(terms));
+        Ok(())
+    }
+
+    fn refuse(&mut self, id: u64, refusal: Refusal) {
+        if let Some(caller) = self.callers.get(&id) {
+            let by_peer = matches!(refusal.code, Code::BadFrame | Code::BadDescriptors | Code::BadVersion | Code::UnknownMethod | Code::BadRequest | Code::Denied | Code::TooSlow);
+            let level = if by_peer { log::Level::Warn } else { log::Level::Info };
+            log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
+        }
+        self.on(id, Event::Refuse(refusal));
+    }
+
+    // ---- starting commands
+
+    fn start_queued(&mut self) {
+        for _ in 0..STARTS_PER_TURN {
+            let Some(id) = self.queue.pop_front() else { return };
+            // A caller that has gone before its command was started gets nothing started.
+            if self.callers.get(&id).and_then(|c| c.channel.as_ref()).is_some_and(Channel::peer_is_gone) {
+                self.on_gone(id);
+                continue;
+            }
+            if let Err(refusal) = self.start_one(id) {
+                self.on_not_started(id, refusal);
+            }
+        }
+    }
+
+    fn start_one(&mut self, id: u64) -> Result<(), Refusal> {
+        let Some(caller) = self.callers.get_mut(&id) else { return Ok(()) };
+        let (Some(mut frame), Some(op)) = (caller.request.take(), caller.op) else { return Ok(()) };
+        let fds = std::mem::take(&mut frame.fds);
+        let run: Run<'_> = message::decode(frame.body())?;
+        let internal = |e: io::Error| Refusal::new(Code::Busy, format!("{} cannot be started: {}; try again", shown(plan::name(&run)), crate::error::reason(&e)));
+        let Decided { plan, pty } = plan::decide(&run, fds, op, &self.context).map_err(internal)?;
+        self.served += 1;
+        let pid = match pty {
+            None => {
+                let launch = Launch::start(plan).map_err(internal)?;
+                let pid = launch.pid;
+                caller.child = Some(Child::Direct { pid, launch: Some(launch) });
+                pid
+            }
+            Some(pty) => {
+                caller.leader = Some(pty.leader);
+                let forked = monitor::fork(plan, pty.follower, pty.caller).map_err(internal)?;
+                caller.child = Some(Child::Monitored { monitor: Some(forked.pid), link: Some(forked.link), command: 0 });
+                forked.pid
+            }
+        };
+        self.children.insert(pid, id);
+        self.on(id, Event::Made);
+        Ok(())
+    }
+
+    fn on_not_started(&mut self, id: u64, refusal: Refusal) {
+        if let Some(caller) = self.callers.get(&id) {
+            log::info!(op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
+        }
+        self.on(id, Event::NotStarted(refusal));
+    }
+
+    /// What the child itself says: its birth, and with a terminal all of its life.
+    fn on_child(&mut self, id: u64) {
+        loop {
+            let Some(caller) = self.callers.get_mut(&id) else { return };
+            match &mut caller.child {
+                Some(Child::Direct { launch, .. }) => {
+                    let Some(report) = launch.as_ref().map(Launch::report) else { return };
+                    match report {
+                        Report::Pending => {}
+                        Report::Running => {
+                            *launch = None;
+                            self.on(id, Event::Started);
+                        }
+                        Report::Failed(stage, error) => {
+                            *launch = None;
+                            let refusal = plan::refusal(stage, &error, &caller.name, b"the directory asked for");
+                            self.on_not_started(id, refusal);
+                        }
+                    }
+                    return;
+                }
+                Some(Child::Monitored { link, command, .. }) => match link.as_ref().map_or(Heard::Nothing, monitor::hear) {
+                    Heard::Nothing => return,
+                    // Its end comes as SIGCHLD. Not to be watched any more, or it would wake us for ever.
+                    Heard::End => {
+                        *link = None;
+                        return;
+                    }
+                    Heard::Some(Word::Running(pid)) => {
+                        *command = pid;
+                        self.on(id, Event::Started);
+                    }
+                    Heard::Some(Word::Failed(stage, errno)) => {
+                        let refusal = plan::refusal(stage, &io::Error::from_raw_os_error(errno), &caller.name, b"the directory asked for");
+                        self.on_not_started(id, refusal);
+                    }
+                    Heard::Some(Word::Stopped(signal)) => self.on(id, Event::Stopped(signal)),
+                    Heard::Some(Word::Continued) => self.on(id, Event::Continued),
+                    Heard::Some(Word::Ended(end)) => {
+                        let pid = *command;
+                        self.on_end(id, pid, end);
+                    }
+                },
+                None => return,
+            }
+        }
+    }
+
+    // ---- what the session decides
+
+    fn on(&mut self, id: u64, event: Event) {
+        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let actions = caller.session.on(event, process::monotonic_ms());
+        for action in actions {
+            self.act(id, action);
+        }
+        self.forget_if_over(id);
+    }
+
+    fn act(&mut self, id: u64, action: Action) {
+        match action {
+            Action::Enqueue => self.queue.push_back(id),
+            Action::Discard => self.queue.retain(|queued| *queued != id),
+            Action::Accepted => self.reply(id, &message::Accepted {}, vec![]),
+            Action::StartedReply => self.reply_started(id),
+            Action::StoppedReply(signal) => self.reply(id, &message::Stopped { signal }, vec![]),
+            Action::ContinuedReply => self.reply(id, &message::Continued {}, vec![]),
+            Action::ExitedReply(end) => self.reply(id, &message::Exited::from(end), vec![]),
+            Action::Refuse(refusal) => self.reply(id, &message::Refused { code: refusal.code as u8, text: &refusal.text }, vec![]),
+            Action::SignalGroup(signal) => self.signal_group(id, signal),
+            Action::KillChild => self.kill_child(id),
+            Action::ContinueOnTerminal { foreground } => self.order(id, Order::Continue { foreground }),
+            Action::SetForeground(yes) => self.order(id, Order::SetForeground(yes)),
+            Action::RestoreTerminal => self.order(id, Order::RestoreTerminal),
+            Action::Hangup => self.hang_up(id),
+        }
+    }
+
+    fn reply<M: Message>(&mut self, id: u64, message: &M, fds: Vec<OwnedFd>) {
+        let Some(caller) = self.callers.get_mut(&id) else { return };
+        if let Some(channel) = &mut caller.channel
+            && channel.send(message, caller.op, fds).is_err()
+        {
+            // Its end will be read where all ends are.
+            log::debug!(op_id:% = op_text(caller.op); "the caller is gone");
+        }
+    }
+
+    fn reply_started(&mut self, id: u64) {
+        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let pid = match caller.child {
+            Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => pid,
+            None => 0,
+        };
+        let fds = caller.leader.take().into_iter().collect();
+        self.reply(id, &message::Started { pid }, fds);
+    }
+
+    fn signal_group(&self, id: u64, signal: u8) {
+        match self.callers.get(&id).and_then(|c| c.child.as_ref()) {
+            Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) => drop(monitor::tell(link, Order::Signal(signal))),
+            Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => drop(signals::send(Target::Group(*pid), signal)),
+            None => {}
+        }
+    }
+
+    fn kill_child(&self, id: u64) {
+        match self.callers.get(&id).and_then(|c| c.child.as_ref()) {
+            Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => drop(signals::send(Target::Process(*pid), signals::KILL)),
+            _ => {}
+        }
+    }
+
+    fn order(&self, id: u64, order: Order) {
+        if let Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) = self.callers.get(&id).and_then(|c| c.child.as_ref()) {
+            let _ = monitor::tell(link, order);
+        }
+    }
+
+    fn hang_up(&mut self, id: u64) {
+        let Some(caller) = self.callers.get_mut(&id) else { return };
+        match &caller.channel {
+            Some(channel) if channel.unsent() > 0 => caller.close_by = Some(process::monotonic_ms() + LAST_WORDS_MS),
+            _ => caller.channel = None,
+        }
+    }
+
+    fn forget_if_over(&mut self, id: u64) {
+        if self.callers.get(&id).is_some_and(|c| c.session.is_over() && c.channel.is_none()) {
+            // A monitor that still has to exit is waited for like any child; only nobody asks for it any more.
+            self.callers.remove(&id);
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = process::monotonic_ms();
+        if self.pause_until.is_some_and(|at| at <= now) {
+            self.pause_until = None;
+        }
+        if self.reloading.as_ref().is_some_and(|r| r.by <= now) {
+            self.abandon_reload("the new binary did not answer in time");
+        }
+        let due = |c: &Caller| c.session.deadline().is_some_and(|at| at <= now) || c.close_by.is_some_and(|at| at <= now);
+        let ids: Vec<u64> = self.callers.iter().filter(|(_, c)| due(c)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(caller) = self.callers.get_mut(&id)
+                && caller.close_by.is_some_and(|at| at <= now)
+            {
+                caller.channel = None;
+                caller.close_by = None;
+            }
+            self.note_slow(id, now);
+            self.on(id, Event::Time);
+        }
+    }
+
+    fn note_slow(&self, id: u64, now: u64) {
+        if let Some(caller) = self.callers.get(&id)
+            && let State::Greeting { until } = caller.session.state()
+            && until <= now
+        {
+            log::warn!(op_id:% = op_text(caller.op); "refused: a caller sent no whole request in time");
+        }
+    }
+
+    // ---- status
+
+    fn running(&self) -> usize {
+        self.callers.values().filter(|c| c.session.is_running()).count()
+    }
+
+    fn reply_status(&mut self, id: u64) {
+        let now = process::monotonic_ms();
+        let running = self.callers.values().filter(|c| c.session.is_running());
+        let entries: Vec<(u64, u32, u64, Vec<u8>, bool)> = running
+            .map(|c| {
+                let (pid, terminal) = match &c.child {
+                    Some(Child::Direct { pid, .. }) => (*pid, false),
+                    Some(Child::Monitored { command, .. }) => (*command, true),
+                    None => (0, false),
+                };
+                (c.op.map_or(0, OpId::bits), pid, now.saturating_sub(c.since_ms), c.name.clone(), terminal)
+            })
+            .collect();
+        let running =
+            entries.iter().map(|(op, pid, since_ms, name, terminal)| message::Running { op: *op, pid: *pid, since_ms: *since_ms, name: Bytes(name), terminal: *terminal });
+        let status = message::Status {
+            release: self.options.release,
+            pid: std::process::id(),
+            uptime_ms: now.saturating_sub(self.started_ms),
+            served: self.served,
+            descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1) as u32),
+            descriptor_limit: self.descriptor_limit,
+            running: running.collect(),
+        };
+        self.reply(id, &status, vec![]);
+    }
+
+    // ---- reload
+
+    /// First the new binary is asked whether it can read our state; only one that can is exec'ed.
+    fn begin_reload(&mut self) {
+        if self.reloading.is_some() || self.ending_by.is_some() {
+            return;
+        }
+        log::info!("reloading {}", self.context.own_executable.to_string_lossy());
+        if let Err(error) = self.start_probe() {
+            log::error!("reload: {error}; this daemon goes on as it is");
+        }
+    }
+
+    fn start_probe(&mut self) -> Result<()> {
+        let state = reload::write(&self.save())?;
+        let null = File::options().read(true).write(true).open("/dev/null").map_err(|e| Error::io("open /dev/null", &e))?;
+        let plan = Plan {
+            candidates: vec![self.context.own_executable.clone()],
+            searched: false,
+            ourselves: FileId::default(),
+            args: Strings::new(b"bkt-hostd\0--check-state\x003\0".to_vec()),
+            env: Strings::new(self.context.env.clone()),
+            directory: c"/".to_owned(),
+            refuge: None,
+            fds: vec![null.into(), state.into()],
+            streams: [Some(0), Some(0), Some(0)],
+            extra: vec![(3, 1)],
+            place: Place::NewSession,
+            inheritance: self.context.inheritance,
+            own: self.context.inheritance,
+            on_parent_death: signals::KILL,
+        };
+        let launch = Launch::start(plan).map_err(|e| Error::io("start the new binary", &e))?;
+        self.reloading = Some(Reloading { probe: launch.pid, launch: Some(launch), by: process::monotonic_ms() + PROBE_MS });
+        Ok(())
+    }
+
+    fn on_probe_report(&mut self) {
+        let Some(reloading) = &mut self.reloading else { return };
+        match reloading.launch.as_ref().map(Launch::report) {
+            Some(Report::Failed(_, error)) => {
+                reloading.launch = None;
+                let text = format!("the new binary cannot be executed: {}", crate::error::reason(&error));
+                self.abandon_reload(&text);
+            }
+            Some(Report::Running) => reloading.launch = None,
+            _ => {}
+        }
+    }
+
+    fn on_probe_end(&mut self, end: End) {
+        self.on_probe_report();
+        if self.reloading.is_none() {
+            return;
+        }
+        if end == End::Code(0) {
+            self.reloading = None;
+            self.become_next();
+        } else {
+            self.abandon_reload("the new binary does not understand this daemon's state; restart the daemon when nothing runs");
+        }
+    }
+
+    fn abandon_reload(&mut self, why: &str) {
+        log::error!("reload: {why}; this daemon goes on as it is");
+        if let Some(reloading) = self.reloading.take() {
+            let _ = signals::send(Target::Process(reloading.probe), signals::KILL);
+        }
+    }
+
+    /// Becomes the next image; returns only where that failed, with everything as it was.
+    fn become_next(&mut self) {
+        if self.callers.values().filter_map(|c| c.channel.as_ref()).any(Channel::has_unsent_descriptors) {
+            return self.abandon_reload("a terminal is just being handed over; try again");
+        }
+        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", process::monotonic_us()));
+        let failure = match reload::write(&self.save()) {
+            Ok(state) => {
+                let state = OwnedFd::from(state);
+                let kept = self.kept_descriptors(&state);
+                let error = match reload::keep_open(&kept, true) {
+                    Ok(()) => self.exec_next(&state),
+                    Err(e) => e,
+                };
+                let _ = reload::keep_open(&kept, false);
+                Error::io("execute the new binary", &error)
+            }
+            Err(error) => error,
+        };
+        log::error!("reload: {failure}; this daemon goes on as it is");
+        self.notify("READY=1");
+    }
+
+    fn exec_next(&self, state: &OwnedFd) -> io::Error {
+        let number = CString::new(state.as_raw_fd().to_string()).unwrap_or_default();
+        let mut args: Vec<&CStr> = vec![c"bkt-hostd", c"--resume", &number];
+        args.extend(self.options.flags.iter().map(CString::as_c_str));
+        let env: Vec<CString> = environment::strings(&self.context.env).filter_map(|e| CString::new(e).ok()).collect();
+        let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
+        process::exec(&self.context.own_executable, &args, &env)
+    }
+
+    fn save(&self) -> Saved {
+        let listener = self.listener.as_ref().map(Listener::parts);
+        let listener = listener.map_or(SavedListener { fd: -1, path: vec![], file: None }, |(fd, path, file)| SavedListener {
+            fd: fd.as_raw_fd(),
+            path: path.as_os_str().as_bytes().to_vec(),
+            file: file.map(|f| (f.device, f.inode)),
+        });
+        let callers = self.callers.iter().map(|(id, caller)| caller.save(*id)).collect();
+        Saved { started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers }
+    }
+
+    fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
+        let mut all = vec![state];
+        all.extend(self.listener.as_ref().map(Listener::socket));
+        for caller in self.callers.values() {
+            all.extend(caller.channel.iter().flat_map(Channel::descriptors));
+            all.extend(caller.request.iter().flat_map(|r| &r.fds));
+            all.extend(&caller.leader);
+            match &caller.child {
+                Some(Child::Direct { launch: Some(launch), .. }) => all.push(launch.report_descriptor()),
+                Some(Child::Monitored { link: Some(link), .. }) => all.push(link),
+                _ => {}
+            }
+        }
+        all
+    }
+
+    fn resume(&mut self, saved: Saved) -> Result<()> {
+        (self.started_ms, self.served, self.next_id) = (saved.started_ms, saved.served, saved.next_id);
+        for caller in saved.callers {
+            let id = caller.id;
+            let caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
+            match &caller.child {
+                Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => drop(self.children.insert(*pid, id)),
+                _ => {}
+            }
+            if caller.request.is_some() {
+                self.queue.push_back(id);
+            }
+            self.callers.insert(id, caller);
+        }
+        Ok(())
+    }
+
+    // ---- end
+
+    fn begin_end(&mut self) {
+        if self.ending_by.is_some() {
+            return;
+        }
+        log::info!("ending; {} commands run", self.running());
+        self.notify("STOPPING=1");
+        self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
+        if let Some(listener) = self.listener.take() {
+            // Those who had connected and not been accepted are told, not cut off.
+            while let Ok(connection) = socket::accept(listener.as_fd()) {
+                let refusal = message::Refused { code: Code::ShuttingDown as u8, text: "the daemon is ending; the command was not started" };
+                let _ = Channel::new(connection).send(&refusal, None, vec![]);
+            }
+            listener.remove();
+        }
+        let ids: Vec<u64> = self.callers.keys().copied().collect();
+        for id in ids {
+            self.on(id, Event::Shutdown);
+        }
+    }
+
+    fn finish(self) -> End {
+        log::info!("ended; {} operations served", self.served);
+        End::Code(0)
+    }
+
+    fn notify(&self, words: &str) {
+        if let Some(path) = &self.options.notify
+            && let Err(e) = socket::send_datagram(path, words.as_bytes())
+        {
+            log::warn!("notify {}: {e}", path.display());
+        }
+    }
+}
+
+impl Caller {
+    fn save(&self, id: u64) -> SavedCaller {
+        let connection = self.channel.as_ref().map(|channel| {
+            let (fd, incoming, fds, unsent) = channel.parts();
+            SavedConnection { fd, incoming, fds, unsent }
+        });
+        let child = self.child.as_ref().map(|child| match child {
+            Child::Direct { pid, launch } => SavedChild::Direct { pid: *pid, report: launch.as_ref().map(|l| l.report_descriptor().as_raw_fd()) },
+            Child::Monitored { monitor, link, command } => SavedChild::Monitored { monitor: monitor.unwrap_or(0), link: link.as_ref().map(AsRawFd::as_raw_fd), command: *command },
+        });
+        SavedCaller {
+            id,
+            op: self.op.map_or(0, OpId::bits),
+            since_ms: self.since_ms,
+            name: self.name.clone(),
+            session: self.session,
+            connection,
+            request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
+            child,
+            leader: self.leader.as_ref().map(AsRawFd::as_raw_fd),
+        }
+    }
+
+    fn resume(saved: SavedCaller) -> io::Result<Caller> {
+        let adopt_all = |numbers: Vec<RawFd>| numbers.into_iter().map(files::adopt).collect::<io::Result<Vec<OwnedFd>>>();
+        let channel = match saved.connection {
+            Some(c) => Some(Channel::from_parts(files::adopt(c.fd)?, c.incoming, adopt_all(c.fds)?, c.unsent)),
+            None => None,
+        };
+        let child = match saved.child {
+            Some(SavedChild::Direct { pid, report }) => {
+                let report = report.map(files::adopt).transpose()?;
+                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)) })
+            }
+            Some(SavedChild::Monitored { monitor, link, command }) => {
+                Some(Child::Monitored { monitor: (monitor != 0).then_some(monitor), link: link.map(files::adopt).transpose()?, command })
+            }
+            None => None,
+        };
+        let request = match saved.request {
+            Some((bytes, fds)) => Frame::from_parts(bytes, adopt_all(fds)?),
+            None => None,
+        };
+        Ok(Caller {
+            channel,
+            session: saved.session,
+            op: OpId::from_bits(saved.op),
+            request,
+            child,
+            leader: saved.leader.map(files::adopt).transpose()?,
+            name: saved.name,
+            since_ms: saved.since_ms,
+            close_by: None,
+        })
+    }
+}
+
+fn adopt_listener(saved: &SavedListener) -> Result<Listener> {
+    let socket = files::adopt(saved.fd).map_err(|e| Error::io("take over the listening socket", &e))?;
+    let file = saved.file.map(|(device, inode)| FileId { device, inode });
+    Listener::adopt(socket, Path::new(OsStr::from_bytes(&saved.path)).to_path_buf(), file)
+}
+
+fn op_text(op: Option<OpId>) -> String {
+    op.map_or_else(|| "none".to_string(), |op| op.to_string())
+}

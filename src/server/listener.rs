@@ -1,0 +1,150 @@
+//! The socket's file: made under a lock, never taken from a live daemon, removed only while it is ours.
+
+use crate::error::{Error, Result, reason};
+use crate::paths;
+use crate::sys::files::{self, FileId};
+use crate::sys::socket;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Connections that may wait to be accepted: what the kernel allows by default (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
+/// How long another daemon may take to make its socket before we give up; making one takes well below a millisecond.
+const LOCK_TRIES: u32 = 200;
+
+/// A listening socket and, where we made it, its file.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    path: PathBuf,
+    /// The file that we bound; `None` for a socket handed to us by a supervisor, whose file is its own affair.
+    file: Option<FileId>,
+}
+
+impl Listener {
+    /// Listens at `path`: directory 0700, socket 0600. Refuses where a daemon answers there; replaces a stale file.
+    pub fn make(path: &Path, user: u32) -> Result<Listener> {
+        let directory = path.parent().filter(|d| d.is_absolute()).ok_or_else(|| Error::new(format!("the socket's path {} is not absolute", path.display())))?;
+        prepare_directory(directory, user)?;
+        let _lock = lock(directory)?;
+        match socket::connect(path) {
+            Ok(_) => return Err(already_running(path)),
+            // A full queue: busy, but alive.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(already_running(path)),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(Error::io(format!("cannot tell whether a daemon listens at {}", path.display()), &e)),
+            Err(_) => {}
+        }
+        if let Ok(about) = fs::symlink_metadata(path) {
+            use std::os::unix::fs::FileTypeExt;
+            if !about.file_type().is_socket() {
+                return Err(Error::new(format!("{} exists and is no socket; it is left as it is: move it away, or set BKT_SOCKET", path.display())));
+            }
+        }
+        prepare_refuge(path)?;
+        // Bound under another name and renamed: at its own name there is never a socket that refuses, or has loose modes.
+        let fresh = directory.join(format!(".{}.sock", std::process::id()));
+        let _ = fs::remove_file(&fresh);
+        let failed = |e: io::Error| Error::io(format!("listen at {}", path.display()), &e);
+        let socket = socket::listen(&fresh, BACKLOG).map_err(failed)?;
+        fs::set_permissions(&fresh, Permissions::from_mode(0o600)).and_then(|()| fs::rename(&fresh, path)).map_err(failed)?;
+        let file = identity(path).map_err(failed)?;
+        Ok(Listener { socket, path: path.to_path_buf(), file: Some(file) })
+    }
+
+    /// A socket that a supervisor, or our own earlier image, made.
+    pub fn adopt(socket: OwnedFd, path: PathBuf, file: Option<FileId>) -> Result<Listener> {
+        if !socket::is_listener(socket.as_fd()) {
+            return Err(Error::new("the inherited descriptor is no listening Unix stream socket"));
+        }
+        Ok(Listener { socket, path, file })
+    }
+
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes it apart for the process that takes over; the file stays.
+    pub fn parts(&self) -> (BorrowedFd<'_>, &Path, Option<FileId>) {
+        (self.socket.as_fd(), &self.path, self.file)
+    }
+
+    /// Stops listening and removes what we made: the file if it is still ours, the refuge, the directory once it is empty.
+    pub fn remove(self) {
+        let (Some(ours), Some(directory)) = (self.file, self.path.parent()) else { return };
+        // Without the lock another daemon could put its socket there between the look and the removal.
+        let Ok(_lock) = lock(directory) else { return };
+        if identity(&self.path).is_ok_and(|now| now == ours) {
+            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_dir(paths::refuge(&self.path));
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn already_running(path: &Path) -> Error {
+    Error::new(format!("a daemon already listens at {}; see 'bkt admin daemon status', or end it with 'bkt admin daemon stop'", path.display()))
+}
+
+fn identity(path: &Path) -> io::Result<FileId> {
+    fs::symlink_metadata(path).map(|about| FileId { device: about.dev(), inode: about.ino() })
+}
+
+/// The directory, 0700 and ours: whoever else could write there could put a socket of theirs in our place.
+fn prepare_directory(directory: &Path, user: u32) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|e| Error::io(format!("make {} (is XDG_RUNTIME_DIR right?)", directory.display()), &e))?;
+    let about = fs::metadata(directory).map_err(|e| Error::io(format!("look at {}", directory.display()), &e))?;
+    if about.uid() != user {
+        return Err(Error::new(format!("{} belongs to uid {}, not to us (uid {user}): anybody who owns it could take our place", directory.display(), about.uid())));
+    }
+    if about.mode() & 0o077 != 0 {
+        let tightened = fs::set_permissions(directory, Permissions::from_mode(0o700));
+        tightened.map_err(|e| Error::io(format!("make {} private (mode 0700)", directory.display()), &e))?;
+    }
+    Ok(())
+}
+
+/// An empty directory that nothing can be created in, for commands whose own does not exist here.
+fn prepare_refuge(socket: &Path) -> Result<()> {
+    let refuge = paths::refuge(socket);
+    match DirBuilder::new().mode(0o500).create(&refuge) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(&refuge).is_ok_and(|a| a.is_dir()) => {
+            fs::set_permissions(&refuge, Permissions::from_mode(0o500)).map_err(|e| Error::io(format!("set the modes of {}", refuge.display()), &e))
+        }
+        Err(e) => Err(Error::new(format!("make {}: {}; move it away", refuge.display(), reason(&e)))),
+    }
+}
+
+/// Holds the directory itself locked, so that there is no lock file to leave behind.
+fn lock(directory: &Path) -> Result<File> {
+    let open = File::open(directory).map_err(|e| Error::io(format!("open {}", directory.display()), &e))?;
+    for _ in 0..LOCK_TRIES {
+        match files::try_lock(&open) {
+            Ok(()) => return Ok(open),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => pause_ms(10),
+            Err(e) => return Err(Error::io(format!("lock {}", directory.display()), &e)),
+        }
+    }
+    Err(Error::new(format!("another process has held the lock of {} for 2 s; is a daemon hanging there?", directory.display())))
+}
+
+/// The lock's holder tells nobody when it is done, so there is nothing to wait on but time.
+fn pause_ms(ms: u64) {
+    let now = crate::sys::process::monotonic_ms();
+    crate::event::Wait::<()>::with_capacity(0).run(now, Some(now + ms));
+}
