@@ -66,18 +66,23 @@ pub fn run(command: &Command, invocation: &Invocation, sockets: &[PathBuf], op: 
 
 /// The same, and says how long each part took.
 pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf], op: OpId, times: &mut Times) -> Result<Outcome> {
-    times.begun = process::monotonic_us();
     let inheritance = process::inheritance();
     let streams = capture::streams(command.pty, command.detach, &inheritance);
-    let socket = match connect::connect(sockets)? {
-        Connection::Made(socket) => socket,
-        Connection::NoDaemon { path, why } => return Ok(Outcome::NoDaemon { path, why }),
-    };
-    times.connected = process::monotonic_us();
+    // All of it is ready before the connection is: a daemon that wakes up for that finds the request there.
+    let (request, fds) = request(command, invocation, &streams, inheritance, op)?;
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller never arrive.
     let signals = SignalReader::new(SignalSet::ALL).map_err(|e| Error::io("signalfd", &e))?;
+    times.begun = process::monotonic_us();
+    let socket = match connect::connect(sockets)? {
+        Connection::Made(socket) => socket,
+        Connection::NoDaemon { path, why } => {
+            signals.restore_mask();
+            return Ok(Outcome::NoDaemon { path, why });
+        }
+    };
+    times.connected = process::monotonic_us();
     let mut conversation = Conversation { channel: Channel::new(socket), signals, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
-    conversation.request(command, invocation, &streams, inheritance)?;
+    conversation.push_out(request, fds)?;
     match conversation.first_answer()? {
         First::SameSide => {
             conversation.signals.restore_mask();
@@ -117,44 +122,10 @@ enum Source {
 }
 
 impl Conversation {
-    fn request(&mut self, command: &Command, invocation: &Invocation, streams: &Streams, inheritance: Inheritance) -> Result<()> {
-        let mut env = Vec::new();
-        for entry in &invocation.env {
-            env.extend_from_slice(entry.to_bytes_with_nul());
-        }
-        let directory = command.directory.clone().unwrap_or_else(|| capture::directory(invocation));
-        let root = command.not_on_own_side.then(|| files::file_id(c"/").ok()).flatten();
-        let run = Run {
-            args: Bytes(&command.args),
-            env: Bytes(&env),
-            set_env: Bytes(&command.set_env),
-            unset_env: Bytes(&command.unset_env),
-            clear_env: command.clear_env,
-            directory: Bytes(&directory),
-            directory_required: command.directory.is_some(),
-            streams: streams.plan,
-            extra: command.extra.clone(),
-            terminal: describe(streams),
-            inheritance,
-            detach: command.detach,
-            not_on_root: root.map(|id| (id.device, id.inode)),
-            container: Bytes(capture::container(invocation)),
-        };
-        let mut fds = Vec::new();
-        for number in capture::passed_numbers(streams, &command.extra) {
-            let fd = files::inherited(number).ok_or_else(|| Error::new(format!("descriptor {number} is not open; --fd passes only open ones")))?;
-            fds.push(files::duplicate(fd).map_err(|e| Error::io(format!("duplicate descriptor {number}"), &e))?);
-        }
-        if let Some(terminal) = &streams.terminal {
-            fds.push(terminal.fd.try_clone().map_err(|e| Error::io("duplicate the terminal's descriptor", &e))?);
-        }
-        let sent = self.channel.send(&run, Some(self.op), fds);
-        self.push_out(sent)
-    }
-
     /// Sends all of the request within the deadline.
-    fn push_out(&mut self, mut sent: std::io::Result<()>) -> Result<()> {
+    fn push_out(&mut self, request: Vec<u8>, fds: Vec<OwnedFd>) -> Result<()> {
         let mut raised = false;
+        let mut sent = self.channel.send_frame(request, fds);
         loop {
             let too_many = match sent {
                 Ok(()) if self.channel.unsent() == 0 => return Ok(()),
@@ -366,6 +337,41 @@ impl Conversation {
             Err(refusal) => Err(Error::new(format!("the daemon's answer cannot be read: {}", refusal.text))),
         }
     }
+}
+
+/// The request's bytes, and the descriptors that travel with it.
+fn request(command: &Command, invocation: &Invocation, streams: &Streams, inheritance: Inheritance, op: OpId) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut env = Vec::new();
+    for entry in &invocation.env {
+        env.extend_from_slice(entry.to_bytes_with_nul());
+    }
+    let directory = command.directory.clone().unwrap_or_else(|| capture::directory(invocation));
+    let root = command.not_on_own_side.then(|| files::file_id(c"/").ok()).flatten();
+    let run = Run {
+        args: Bytes(&command.args),
+        env: Bytes(&env),
+        set_env: Bytes(&command.set_env),
+        unset_env: Bytes(&command.unset_env),
+        clear_env: command.clear_env,
+        directory: Bytes(&directory),
+        directory_required: command.directory.is_some(),
+        streams: streams.plan,
+        extra: command.extra.clone(),
+        terminal: describe(streams),
+        inheritance,
+        detach: command.detach,
+        not_on_root: root.map(|id| (id.device, id.inode)),
+        container: Bytes(capture::container(invocation)),
+    };
+    let mut fds = Vec::new();
+    for number in capture::passed_numbers(streams, &command.extra) {
+        let fd = files::inherited(number).ok_or_else(|| Error::new(format!("descriptor {number} is not open; --fd passes only open ones")))?;
+        fds.push(files::duplicate(fd).map_err(|e| Error::io(format!("duplicate descriptor {number}"), &e))?);
+    }
+    if let Some(terminal) = &streams.terminal {
+        fds.push(terminal.fd.try_clone().map_err(|e| Error::io("duplicate the terminal's descriptor", &e))?);
+    }
+    Ok((message::encode(&run, fds.len(), Some(op)), fds))
 }
 
 fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {

@@ -11,8 +11,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-/// Bytes taken from the kernel at one go; also what one peer can keep the daemon busy with before others get their turn.
-const READ_BYTES: usize = 16 * 1024;
+/// Bytes taken from the kernel at one go: most requests whole, and little enough that the page it needs is one.
+const FIRST_READ_BYTES: usize = 3 * 1024;
+/// The same for a request that turns out to be large; also what one peer can keep the daemon busy with before others get their
+/// turn.
+const READ_BYTES: usize = 64 * 1024;
 
 /// A frame that has arrived whole, with its descriptors.
 #[derive(Debug)]
@@ -75,12 +78,11 @@ impl Channel {
 
     /// Reads once. Errors of the connection count as its end: there is nobody left to tell.
     pub fn fill(&mut self) -> Filled {
-        let mut buffer = [0; READ_BYTES];
-        match socket::receive(self.socket.as_fd(), &mut buffer) {
+        let most = if self.incoming.is_empty() { FIRST_READ_BYTES } else { READ_BYTES };
+        match socket::receive(self.socket.as_fd(), &mut self.incoming, most) {
             Ok(received) => {
                 self.fds.extend(received.fds);
                 self.fds_lost |= received.truncated;
-                self.incoming.extend_from_slice(&buffer[..received.length]);
                 if received.length == 0 { Filled::End } else { Filled::Some }
             }
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Filled::None,
@@ -119,7 +121,11 @@ impl Channel {
 
     /// Sends a message, or queues what does not fit now.
     pub fn send<M: Message>(&mut self, message: &M, op: Option<OpId>, fds: Vec<OwnedFd>) -> io::Result<()> {
-        let bytes = message::encode(message, fds.len(), op);
+        self.send_frame(message::encode(message, fds.len(), op), fds)
+    }
+
+    /// The same for a frame that is encoded already.
+    pub fn send_frame(&mut self, bytes: Vec<u8>, fds: Vec<OwnedFd>) -> io::Result<()> {
         self.outgoing.push_back(Outgoing { bytes, sent: 0, fds });
         self.flush()
     }

@@ -102,16 +102,10 @@ struct Caller {
 }
 
 enum Child {
-    Direct {
-        pid: u32,
-        launch: Option<Launch>,
-    },
+    /// The launch is waited for once it is watched; before, its end (SIGCHLD) tells of both.
+    Direct { pid: u32, launch: Option<Launch>, watched: bool },
     /// The link is `None` once the monitor has closed it.
-    Monitored {
-        monitor: Option<u32>,
-        link: Option<OwnedFd>,
-        command: u32,
-    },
+    Monitored { monitor: Option<u32>, link: Option<OwnedFd>, command: u32 },
 }
 
 struct Reloading {
@@ -246,7 +240,7 @@ impl Daemon {
                 wait.watch(Source::Connection(*id), channel.as_fd(), caller.close_by.is_none(), channel.unsent() > 0);
             }
             match &caller.child {
-                Some(Child::Direct { launch: Some(launch), .. }) => wait.watch(Source::Child(*id), launch.as_fd(), true, false),
+                Some(Child::Direct { launch: Some(launch), watched: true, .. }) => wait.watch(Source::Child(*id), launch.as_fd(), true, false),
                 Some(Child::Monitored { link: Some(link), .. }) => wait.watch(Source::Child(*id), link.as_fd(), true, false),
                 _ => {}
             }
@@ -459,6 +453,8 @@ impl Daemon {
             let text = format!("you speak protocol version {}, this daemon {}: install the same bkt on both sides", frame.header.version, frame::VERSION);
             return self.refuse(id, Refusal::new(Code::BadVersion, text));
         }
+        // Whether the command has begun decides what a message does; that may not have been looked at yet.
+        self.on_child(id);
         if frame.header.kind != kind::Run && !frame.fds.is_empty() {
             return self.refuse(id, Refusal::new(Code::BadDescriptors, format!("a frame of kind {} carries no descriptors", frame.header.kind)));
         }
@@ -518,7 +514,7 @@ impl Daemon {
         let run: Run<'_> = message::decode(frame.body())?;
         plan::check(&run, frame.fds.len(), &self.context)?;
         self.policy.allow_run(plan::name(&run))?;
-        let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP) };
+        let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
         let name = plan::name(&run).to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
         let Some(caller) = self.callers.get_mut(&id) else { return Ok(()) };
@@ -570,7 +566,7 @@ impl Daemon {
             None => {
                 let launch = Launch::start(plan).map_err(internal)?;
                 let pid = launch.pid;
-                caller.child = Some(Child::Direct { pid, launch: Some(launch) });
+                caller.child = Some(Child::Direct { pid, launch: Some(launch), watched: false });
                 pid
             }
             Some(pty) => {
@@ -655,6 +651,11 @@ impl Daemon {
         match action {
             Action::Enqueue => self.queue.push_back(id),
             Action::Discard => self.queue.retain(|queued| *queued != id),
+            Action::Watch => {
+                if let Some(Child::Direct { watched, .. }) = self.callers.get_mut(&id).and_then(|c| c.child.as_mut()) {
+                    *watched = true;
+                }
+            }
             Action::Accepted => self.reply(id, &message::Accepted {}, vec![]),
             Action::StartedReply => self.reply_started(id),
             Action::StoppedReply(signal) => self.reply(id, &message::Stopped { signal }, vec![]),
@@ -980,7 +981,7 @@ impl Caller {
             SavedConnection { fd, incoming, fds, unsent }
         });
         let child = self.child.as_ref().map(|child| match child {
-            Child::Direct { pid, launch } => SavedChild::Direct { pid: *pid, report: launch.as_ref().map(|l| l.report_descriptor().as_raw_fd()) },
+            Child::Direct { pid, launch, .. } => SavedChild::Direct { pid: *pid, report: launch.as_ref().map(|l| l.report_descriptor().as_raw_fd()) },
             Child::Monitored { monitor, link, command } => SavedChild::Monitored { monitor: monitor.unwrap_or(0), link: link.as_ref().map(AsRawFd::as_raw_fd), command: *command },
         });
         SavedCaller {
@@ -1005,7 +1006,7 @@ impl Caller {
         let child = match saved.child {
             Some(SavedChild::Direct { pid, report }) => {
                 let report = report.map(files::adopt).transpose()?;
-                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)) })
+                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true })
             }
             Some(SavedChild::Monitored { monitor, link, command }) => {
                 Some(Child::Monitored { monitor: (monitor != 0).then_some(monitor), link: link.map(files::adopt).transpose()?, command })

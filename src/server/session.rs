@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// How long a connection may take to say what it wants. Longer than the client's own 2 s, so that its sentence comes first.
 pub const REQUEST_DEADLINE_MS: u64 = 5_000;
+/// How long after its start a command is looked at. Most have ended by then, and then one message says it all: two wake-ups less
+/// on the way. It is also how long the client keeps its copies of the streams, at the most.
+pub const LOOK_AFTER_MS: u64 = 5;
 /// A request that has not started by then is acknowledged, within the client's 2 s, so that the client waits on.
 pub const ANSWER_WITHIN_MS: u64 = 500;
 /// From SIGHUP to SIGTERM for a command whose client has vanished: time to save and leave.
@@ -43,6 +46,8 @@ pub struct Terms {
     pub terminal: bool,
     /// It goes on when its client vanishes: detached, or SIGHUP ignored at the caller.
     pub survives: bool,
+    /// The client waits for nothing but the start.
+    pub detach: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -53,6 +58,8 @@ pub struct Session {
     connected: bool,
     /// When an acknowledgement is due.
     answer_by: Option<u64>,
+    /// When the child is to be watched for its start.
+    look_at: Option<u64>,
     /// Signals that came before there was a command to get them.
     held: SignalSet,
 }
@@ -99,6 +106,8 @@ pub enum Action {
     Enqueue,
     /// Take it out again.
     Discard,
+    /// Wait for the child's report from now on, not only for its end.
+    Watch,
     Accepted,
     StartedReply,
     StoppedReply(u8),
@@ -122,7 +131,7 @@ pub enum Action {
 
 impl Session {
     pub fn new(now: u64) -> Session {
-        Session { state: State::Greeting { until: now + REQUEST_DEADLINE_MS }, terms: Terms::default(), connected: true, answer_by: None, held: SignalSet::EMPTY }
+        Session { state: State::Greeting { until: now + REQUEST_DEADLINE_MS }, terms: Terms::default(), connected: true, answer_by: None, look_at: None, held: SignalSet::EMPTY }
     }
 
     pub fn state(&self) -> State {
@@ -136,7 +145,7 @@ impl Session {
             State::Ending { last, at } | State::Sweeping { last, at } if last != signal::KILL => Some(at),
             _ => None,
         };
-        [at, self.answer_by].into_iter().flatten().min()
+        [at, self.answer_by, self.look_at].into_iter().flatten().min()
     }
 
     /// Nothing more will come: the daemon may forget it once its last words are out.
@@ -159,12 +168,7 @@ impl Session {
             Event::Foreground(yes) if self.has_command() && self.terms.terminal => vec![Action::SetForeground(yes)],
             Event::Foreground(_) => vec![],
             Event::Gone => self.on_gone(now),
-            Event::Made => {
-                if self.state == State::Queued {
-                    self.state = State::Starting;
-                }
-                vec![]
-            }
+            Event::Made => self.on_made(now),
             Event::NotStarted(refusal) => self.on_not_started(refusal),
             Event::Started => self.on_started(),
             Event::Stopped(signal) if self.has_command() => self.say(Action::StoppedReply(signal)),
@@ -191,6 +195,19 @@ impl Session {
         actions.extend(self.hangup());
         actions.extend(self.without_client(now));
         actions
+    }
+
+    fn on_made(&mut self, now: u64) -> Vec<Action> {
+        if self.state != State::Queued {
+            return vec![];
+        }
+        self.state = State::Starting;
+        // At a terminal, output may come at once.
+        if self.terms.terminal || self.terms.detach {
+            return vec![Action::Watch];
+        }
+        self.look_at = Some(now + LOOK_AFTER_MS);
+        vec![]
     }
 
     fn on_signal(&mut self, signal: u8) -> Vec<Action> {
@@ -229,7 +246,7 @@ impl Session {
 
     /// The client is no more: what it had asked for is not started, or is ended, unless it was to survive.
     fn without_client(&mut self, now: u64) -> Vec<Action> {
-        self.answer_by = None;
+        (self.answer_by, self.look_at) = (None, None);
         match self.state {
             State::Greeting { .. } => {
                 self.state = State::Over;
@@ -261,6 +278,7 @@ impl Session {
             return vec![];
         }
         self.state = State::Over;
+        (self.answer_by, self.look_at) = (None, None);
         let mut actions = self.say(Action::Refuse(refusal));
         actions.extend(self.hangup());
         actions
@@ -271,14 +289,14 @@ impl Session {
             return vec![];
         }
         self.state = State::Running;
-        self.answer_by = None;
+        (self.answer_by, self.look_at) = (None, None);
         let mut actions = self.say(Action::StartedReply);
         actions.extend(self.held.iter().map(|signal| Action::SignalGroup(self.as_delivered(signal))));
         actions
     }
 
     fn on_ended(&mut self, end: End, group_left: bool) -> Vec<Action> {
-        self.answer_by = None;
+        (self.answer_by, self.look_at) = (None, None);
         let mut actions = vec![];
         match self.state {
             State::Starting | State::Running => self.state = State::Over,
@@ -306,7 +324,7 @@ impl Session {
         }
         let mut actions = self.say(Action::Refuse(Refusal::new(Code::Internal, "the command's monitor was killed; the command is being ended")));
         actions.extend(self.hangup());
-        self.answer_by = None;
+        (self.answer_by, self.look_at) = (None, None);
         self.state = State::Sweeping { last: signal::HUP, at: now + HANGUP_GRACE_MS };
         actions.extend([Action::SignalGroup(signal::HUP), Action::SignalGroup(signal::CONT)]);
         actions
@@ -317,6 +335,10 @@ impl Session {
         if self.answer_by.is_some_and(|at| at <= now) {
             self.answer_by = None;
             actions.extend(self.say(Action::Accepted));
+        }
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            actions.push(Action::Watch);
         }
         match self.state {
             State::Greeting { until } if until <= now => {
@@ -387,7 +409,7 @@ mod tests {
     fn running(terms: Terms) -> Session {
         let mut session = Session::new(0);
         assert_eq!(session.on(Event::Asked(terms), 0), [Action::Enqueue]);
-        assert_eq!(session.on(Event::Made, 0), []);
+        session.on(Event::Made, 0);
         assert_eq!(session.on(Event::Started, 0), [Action::StartedReply]);
         session
     }
@@ -435,7 +457,7 @@ mod tests {
     #[test]
     fn a_command_that_is_to_survive_does() {
         for terminal in [false, true] {
-            let mut session = running(Terms { survives: true, terminal });
+            let mut session = running(Terms { survives: true, terminal, detach: false });
             let actions = session.on(Event::Gone, 10);
             assert!(!actions.iter().any(|a| matches!(a, Action::SignalGroup(_))), "{actions:?}");
             assert_eq!((session.deadline(), session.state()), (None, State::Running));
@@ -446,7 +468,7 @@ mod tests {
     fn stop_signals_are_made_effective_only_where_there_is_no_terminal() {
         for stop in [signal::TSTP, signal::TTIN, signal::TTOU] {
             assert_eq!(running(Terms::default()).on(Event::Signal(stop), 0), [Action::SignalGroup(signal::STOP)]);
-            let terminal = Terms { terminal: true, survives: false };
+            let terminal = Terms { terminal: true, ..Terms::default() };
             assert_eq!(running(terminal).on(Event::Signal(stop), 0), [Action::SignalGroup(stop)]);
         }
     }
@@ -458,6 +480,18 @@ mod tests {
         session.on(Event::Made, 0);
         assert_eq!(session.on(Event::Signal(signal::TERM), 0), []);
         assert_eq!(session.on(Event::Started, 0), [Action::StartedReply, Action::SignalGroup(signal::TERM)]);
+    }
+
+    #[test]
+    fn a_child_is_watched_at_once_where_somebody_waits_for_its_start_and_later_elsewhere() {
+        for (terms, at_once) in [(Terms::default(), false), (Terms { terminal: true, ..Terms::default() }, true), (Terms { detach: true, survives: true, terminal: false }, true)] {
+            let mut session = Session::new(0);
+            session.on(Event::Asked(terms), 0);
+            let now = if at_once { vec![Action::Watch] } else { vec![] };
+            assert_eq!(session.on(Event::Made, 0), now);
+            let later = if at_once { vec![] } else { vec![Action::Watch] };
+            assert_eq!(session.on(Event::Time, LOOK_AFTER_MS), later);
+        }
     }
 
     #[test]
@@ -479,7 +513,7 @@ mod tests {
 
     fn events() -> impl Strategy<Value = Event> {
         prop_oneof![
-            (any::<bool>(), any::<bool>()).prop_map(|(terminal, survives)| Event::Asked(Terms { terminal, survives })),
+            (any::<bool>(), any::<bool>()).prop_map(|(terminal, survives)| Event::Asked(Terms { terminal, survives, detach: survives })),
             Just(Event::Refuse(refusal())),
             (0u8..=255).prop_map(Event::Signal),
             any::<bool>().prop_map(|foreground| Event::Continue { foreground }),

@@ -16,14 +16,15 @@ use crate::sys::signals::KernelAction;
 use crate::sys::{check, files};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
-/// The child's stack: the deepest use is one path buffer and one `statx` structure.
-const STACK_BYTES: usize = 32 * 1024;
+/// The child's stack: the deepest use is one `statx` structure and one link's text; the rest is for builds without optimisation.
+const STACK_BYTES: usize = 16 * 1024;
 
-/// The longest link text looked at, `PATH_MAX`.
-const LINK_BYTES: usize = 4096;
+/// The longest text of a link that could be one of ours.
+const LINK_BYTES: usize = 512;
 
 /// NUL-terminated strings one after the other, and pointers to them: what `execve(2)` takes.
 pub struct Strings {
@@ -144,7 +145,8 @@ struct Shared {
     /// `/bin/sh PATH ARGS…`, for scripts without `#!`; the child fills in slot 1.
     shell_args: Vec<*const c_char>,
     parent: u32,
-    stack: Box<[u8]>,
+    /// Not written to here: the kernel gives pages as the child touches them.
+    stack: Box<[MaybeUninit<u8>]>,
 }
 
 impl Launch {
@@ -161,7 +163,7 @@ impl Launch {
             above: plan.extra.iter().map(|(number, _)| *number).fold(2, RawFd::max) + 1,
             shell_args,
             parent: std::process::id(),
-            stack: vec![0; STACK_BYTES].into_boxed_slice(),
+            stack: Box::new_uninit_slice(STACK_BYTES),
             plan,
         });
         let shared = NonNull::from(Box::leak(shared));
@@ -406,8 +408,8 @@ fn is_passed_over(path: usize, ourselves: FileId) -> bool {
     // After an upgrade on disk the file is another one; its name is not.
     let mut link = [0u8; LINK_BYTES];
     match call(libc::SYS_readlinkat, [libc::AT_FDCWD as usize, path, link.as_mut_ptr() as usize, LINK_BYTES, 0, 0]) {
-        Ok(length) => link.get(..length).is_some_and(|text| text == b"bkt" || text.ends_with(b"/bkt")),
-        Err(_) => false,
+        Ok(length) if length < LINK_BYTES => link.get(..length).is_some_and(|text| text == b"bkt" || text.ends_with(b"/bkt")),
+        Ok(_) | Err(_) => false,
     }
 }
 

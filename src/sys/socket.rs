@@ -154,10 +154,12 @@ pub struct Received {
     pub truncated: bool,
 }
 
-/// Receives bytes and any descriptors that ride on them; never blocks.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+/// Receives up to `most` bytes, appended to the buffer, and any descriptors that ride on them; never blocks.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, most: usize) -> io::Result<Received> {
+    buffer.reserve(most);
+    let room = &mut buffer.spare_capacity_mut()[..most];
     let mut control = Control([0; CONTROL_SPACE]);
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
     // SAFETY: the header describes `part` and all of `control`; recvmsg writes within them. Each descriptor in an SCM_RIGHTS
     // message has just been made for us by the kernel and is owned by nobody else.
     unsafe {
@@ -177,6 +179,8 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
             }
             at = libc::CMSG_NXTHDR(&raw const header, at);
         }
+        // recvmsg has written this many bytes into the room after the old length.
+        buffer.set_len(buffer.len() + length);
         Ok(Received { length, fds, truncated: header.msg_flags & libc::MSG_CTRUNC != 0 })
     }
 }

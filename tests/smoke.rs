@@ -1,0 +1,28 @@
+mod support;
+use support::{Host, pty, stdout};
+
+#[test]
+fn a_command_runs_through_the_daemon() {
+    let host = Host::start();
+    assert_eq!(stdout(host.sh("echo $SERVER_SIDE").output().unwrap()), "yes\n");
+}
+
+#[test]
+fn ctrl_z_and_fg_twice() {
+    let host = Host::start();
+    let mut t = pty::bash(&host);
+    t.send("$X sh -c 'echo begun; read a; echo got $a; read b; echo got $b'\r");
+    t.expect("begun\r\n");
+    for _ in 0..2 {
+        t.send("\x1a");
+        t.expect("Stopped");
+        t.expect("READY> ");
+        t.send("fg\r");
+        t.expect("read b");
+    }
+    t.send("one\r");
+    t.expect("got one");
+    t.send("two\r");
+    t.expect("got two");
+    t.expect("READY> ");
+}

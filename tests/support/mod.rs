@@ -1,0 +1,184 @@
+//! A host of its own for each test: a temporary runtime directory, a daemon in it, and clients that find it.
+//!
+//! Everything is real: the shipped binary, sockets, ptys, processes. Nothing waits for a time, everything waits for a condition,
+//! with a deadline that says what it waited for.
+#![allow(dead_code, unsafe_code)]
+
+pub mod pty;
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The binary under test, as cargo built it.
+pub const BKT: &str = env!("CARGO_BIN_EXE_bkt");
+
+/// How long any condition may take to come true. Generous: the machine may be busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until the condition holds; fails the test, saying which one, when it does not in time.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "did not come true within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A directory that is removed with the test, unless the test fails.
+pub struct TempDir(pub PathBuf);
+
+impl TempDir {
+    pub fn new() -> TempDir {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let path = std::env::temp_dir().join(format!("bkt-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir_all(&path).unwrap();
+        TempDir(path)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // The refuge in it has mode 0500.
+            let _ = Command::new("chmod").args(["-R", "u+w"]).arg(&self.0).output();
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// A daemon in a runtime directory of its own.
+pub struct Host {
+    pub dir: TempDir,
+    pub daemon: Child,
+}
+
+impl Host {
+    /// A running daemon; its log is in `log()`.
+    pub fn start() -> Host {
+        Host::start_with(|_| {})
+    }
+
+    /// The same, after the command that starts it has been changed (arguments, environment).
+    pub fn start_with(change: impl FnOnce(&mut Command)) -> Host {
+        let dir = TempDir::new();
+        let log = fs::File::create(dir.0.join("log")).unwrap();
+        let mut command = Command::new(BKT);
+        command.arg0("bkt-hostd").arg("-vv").env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", &dir.0).env("SERVER_SIDE", "yes");
+        command.env("XDG_RUNTIME_DIR", &dir.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        change(&mut command);
+        let daemon = command.spawn().unwrap();
+        let host = Host { dir, daemon };
+        eventually("the daemon listens", || host.bkt(["admin", "daemon", "status"]).output().unwrap().status.success());
+        host
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.0.join("bkt/host.sock")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.0.join("log")).unwrap()
+    }
+
+    /// `bkt` with these arguments, as a client of this daemon.
+    pub fn bkt<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, args: I) -> Command {
+        let mut command = Command::new(BKT);
+        command.arg0("bkt").args(args).env("BKT_SOCKET", self.socket()).env("BKT_SIDE", "container").stdin(Stdio::null());
+        command
+    }
+
+    /// `bkt admin daemon exec -- …`: a command through the daemon.
+    pub fn exec<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, args: I) -> Command {
+        let mut command = self.bkt(["admin", "daemon", "exec", "--"]);
+        command.args(args);
+        command
+    }
+
+    /// `sh -c SCRIPT` through the daemon.
+    pub fn sh(&self, script: &str) -> Command {
+        self.exec(["sh", "-c", script])
+    }
+
+    /// Open descriptors of the daemon.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Children of the daemon that have ended and were not waited for.
+    pub fn zombies(&self) -> usize {
+        children(self.pid()).into_iter().filter(|pid| state(*pid) == Some('Z')).count()
+    }
+
+    /// All children of the daemon.
+    pub fn children(&self) -> Vec<u32> {
+        children(self.pid())
+    }
+
+    pub fn signal_daemon(&self, signal: i32) {
+        // SAFETY: kill(2) touches no memory.
+        unsafe { libc::kill(self.pid() as i32, signal) };
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+        if std::thread::panicking() {
+            eprintln!("---- log of the daemon in {}:\n{}", self.dir.0.display(), self.log());
+        }
+    }
+}
+
+/// Children of a process.
+pub fn children(of: u32) -> Vec<u32> {
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    all.filter(|pid| stat_field(*pid, 1).is_some_and(|parent| parent == of.to_string())).collect()
+}
+
+/// The state letter of a process, if there is one of that number.
+pub fn state(pid: u32) -> Option<char> {
+    stat_field(pid, 0)?.chars().next()
+}
+
+/// Field of `/proc/PID/stat` counted from the state (0), which follows the name.
+pub fn stat_field(pid: u32, field: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(field).map(str::to_string)
+}
+
+/// Whether a process lives (a zombie does not).
+pub fn lives(pid: u32) -> bool {
+    state(pid).is_some_and(|s| s != 'Z')
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Standard output of a run that must have succeeded.
+#[track_caller]
+pub fn stdout(output: Output) -> String {
+    assert!(output.status.success(), "{:?}: {}", output.status, text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Reads a number that a command wrote to a file, once it is there.
+pub fn number_in(path: &Path) -> u32 {
+    let mut found = None;
+    eventually(&format!("a number in {}", path.display()), || {
+        found = fs::read_to_string(path).ok().filter(|t| t.ends_with('\n')).and_then(|t| t.trim().parse().ok());
+        found.is_some()
+    });
+    found.unwrap()
+}

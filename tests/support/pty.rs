@@ -1,0 +1,180 @@
+//! A terminal to drive programs in: a pty whose follower is the program's controlling terminal, as in a terminal emulator.
+
+use super::PATIENCE;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+pub struct Terminal {
+    leader: File,
+    follower: OwnedFd,
+    pub child: Child,
+    /// Everything the terminal has shown.
+    pub shown: Vec<u8>,
+    /// How far `expect` has read.
+    seen: usize,
+}
+
+impl Terminal {
+    /// Runs a command as the session leader of a new terminal of 24 rows and 80 columns; streams that were not set are it.
+    pub fn run(command: &mut Command) -> Terminal {
+        Terminal::run_with(command, |_, _| {})
+    }
+
+    /// The same, with streams replaced: the closure gets the command and a way to make descriptors of the terminal.
+    pub fn run_with(command: &mut Command, change: impl FnOnce(&mut Command, &OwnedFd)) -> Terminal {
+        let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let (mut leader, mut follower) = (-1, -1);
+        // SAFETY: two ints and a winsize; both descriptors are new and ours.
+        let (leader, follower) = unsafe {
+            assert_eq!(libc::openpty(&mut leader, &mut follower, std::ptr::null_mut(), std::ptr::null_mut(), (&raw const size).cast_mut()), 0);
+            libc::fcntl(leader, libc::F_SETFD, libc::FD_CLOEXEC);
+            libc::fcntl(follower, libc::F_SETFD, libc::FD_CLOEXEC);
+            libc::fcntl(leader, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK);
+            (File::from_raw_fd(leader), OwnedFd::from_raw_fd(follower))
+        };
+        let stream = || follower.try_clone().unwrap();
+        command.stdin(stream()).stdout(stream()).stderr(stream()).env("TERM", "xterm").env("PS1", "$ ").env_remove("PROMPT_COMMAND");
+        change(command, &follower);
+        let number = follower.as_raw_fd();
+        // SAFETY: only system calls between fork and exec; the follower's number is still open there.
+        unsafe {
+            command.pre_exec(move || {
+                libc::setsid();
+                if libc::ioctl(number, libc::TIOCSCTTY, 0) != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap();
+        Terminal { leader, follower, child, shown: Vec::new(), seen: 0 }
+    }
+
+    pub fn send(&mut self, keys: &str) {
+        self.send_bytes(keys.as_bytes());
+    }
+
+    pub fn send_bytes(&mut self, keys: &[u8]) {
+        let end = Instant::now() + PATIENCE;
+        let mut rest = keys;
+        while !rest.is_empty() {
+            match self.leader.write(rest) {
+                Ok(n) => rest = &rest[n..],
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.pump();
+                    assert!(Instant::now() < end, "the terminal takes no keys");
+                }
+                Err(e) => panic!("send: {e}"),
+            }
+        }
+    }
+
+    /// Takes what is shown by now.
+    pub fn pump(&mut self) -> bool {
+        let mut buffer = [0; 65536];
+        let mut any = false;
+        loop {
+            match self.leader.read(&mut buffer) {
+                Ok(0) => return any,
+                Ok(n) => {
+                    self.shown.extend_from_slice(&buffer[..n]);
+                    any = true;
+                }
+                Err(_) => return any,
+            }
+        }
+    }
+
+    fn wait_readable(&self, ms: i32) {
+        let mut poll = libc::pollfd { fd: self.leader.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid structure.
+        unsafe { libc::poll(&raw mut poll, 1, ms) };
+    }
+
+    /// Waits until the text is shown after what earlier calls have found; returns what came before it.
+    #[track_caller]
+    pub fn expect(&mut self, wanted: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let rest = &self.shown[self.seen..];
+            if let Some(at) = rest.windows(wanted.len()).position(|w| w == wanted.as_bytes()) {
+                let before = String::from_utf8_lossy(&rest[..at]).into_owned();
+                self.seen += at + wanted.len();
+                return before;
+            }
+            assert!(Instant::now() < end, "never shown: {wanted:?}; since the last find: {:?}", String::from_utf8_lossy(rest));
+            self.wait_readable(50);
+            self.pump();
+        }
+    }
+
+    /// Everything shown that `expect` has not consumed.
+    pub fn rest(&mut self) -> String {
+        self.pump();
+        String::from_utf8_lossy(&self.shown[self.seen..]).into_owned()
+    }
+
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: a valid structure.
+        unsafe { libc::ioctl(self.leader.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    }
+
+    /// The terminal's modes, for comparing before and after.
+    pub fn modes(&self) -> (u32, u32, u32, u32) {
+        // SAFETY: plain numbers.
+        unsafe {
+            let mut m: libc::termios = std::mem::zeroed();
+            libc::tcgetattr(self.follower.as_raw_fd(), &raw mut m);
+            (m.c_iflag, m.c_oflag, m.c_cflag, m.c_lflag)
+        }
+    }
+
+    /// Lines are edited and echoed: the modes of a terminal at rest.
+    pub fn is_cooked(&self) -> bool {
+        self.modes().3 & (libc::ICANON | libc::ECHO) == libc::ICANON | libc::ECHO
+    }
+
+    /// Waits for the program's end and takes the last of what it showed.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            self.pump();
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.pump();
+                return status;
+            }
+            assert!(Instant::now() < end, "the program does not end; shown: {:?}", self.rest());
+            self.wait_readable(10);
+        }
+    }
+
+    /// Closes the terminal, as a window is closed.
+    pub fn close(self) -> Child {
+        self.child
+    }
+}
+
+/// An interactive bash with job control in a terminal; `$BKT` is the command line that runs a command through the daemon.
+pub fn bash(host: &super::Host) -> Terminal {
+    let mut command = Command::new("bash");
+    command.args(["--norc", "--noprofile", "-i"]);
+    command.env("BKT_SOCKET", host.socket()).env("BKT_SIDE", "container").env("HISTFILE", "").env("INPUTRC", "/dev/null");
+    command.env("PATH", format!("{}:{}", std::path::Path::new(super::BKT).parent().unwrap().display(), std::env::var("PATH").unwrap()));
+    let mut terminal = Terminal::run(&mut command);
+    terminal.expect("$ ");
+    terminal.send("bind 'set enable-bracketed-paste off' 2>/dev/null; X='bkt admin daemon exec --'; PS1='READY> '\r");
+    terminal.expect("PS1='READY> '");
+    terminal.expect("READY> ");
+    terminal
+}
+
+/// A pause in which nothing is expected: only to give something wrong the time to happen.
+pub fn moment() {
+    std::thread::sleep(Duration::from_millis(150));
+}
