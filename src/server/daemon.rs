@@ -926,7 +926,10 @@ impl Daemon {
         (self.started_ms, self.served, self.next_id) = (saved.started_ms, saved.served, saved.next_id);
         for caller in saved.callers {
             let id = caller.id;
-            let caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
+            let mut caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
+            if caller.session.is_over() {
+                caller.close_by = Some(process::monotonic_ms() + LAST_WORDS_MS);
+            }
             match &caller.child {
                 Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => self.children.push((*pid, id)),
                 _ => {}
