@@ -45,6 +45,11 @@ impl Modes {
         self.local & libc::ICANON != 0 && self.local & libc::ECHO != 0
     }
 
+    /// Lines are edited and not echoed: somebody has asked for a password.
+    pub fn is_line_hidden(&self) -> bool {
+        self.local & libc::ICANON != 0 && self.local & libc::ECHO == 0
+    }
+
     /// The driver turns each newline written into carriage return and newline.
     pub fn adds_carriage_returns(&self) -> bool {
         self.output & libc::OPOST != 0 && self.output & libc::ONLCR != 0
