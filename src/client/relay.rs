@@ -72,6 +72,8 @@ pub struct Relay {
     foreground: bool,
     /// The terminal's modes before we made it raw; `Some` exactly while the command has the keyboard.
     before: Option<Modes>,
+    /// The modes that the command's terminal got from ours; it may have set others since.
+    given: Modes,
     /// A whole line has been handed over since the keyboard was lent.
     line_given: bool,
     /// Part of it was typed while the command had echo off: a password.
@@ -109,6 +111,7 @@ impl Relay {
             reads_keys: streams.plan[0] == Stream::Terminal,
             foreground: streams.foreground,
             before: None,
+            given: streams.modes,
             line_given: false,
             hidden: false,
             typed: Vec::new(),
@@ -372,11 +375,23 @@ impl Relay {
         let Ok(now) = now else { return };
         // Lent already, and still raw: what is to be put back is older than that.
         let before = self.before.filter(|before| before.raw() == now).unwrap_or(now);
+        self.give_modes(before);
         self.read_lines_typed_ahead(&before);
         if let Side::Terminal(terminal) = &self.side {
             let _ = terminal::set_modes(terminal.fd.as_fd(), &before.raw());
         }
         self.before = Some(before);
+    }
+
+    /// Modes that were set on our terminal since the command got them are set on its own, unless it has chosen its own.
+    fn give_modes(&mut self, now: Modes) {
+        if now == self.given || self.command_modes() != Some(self.given) {
+            return;
+        }
+        if let Some(leader) = &self.leader {
+            let _ = terminal::set_modes(leader.as_fd(), &now);
+        }
+        self.given = now;
     }
 
     /// Whole lines that were typed before the loan are read while the terminal still knows them as lines: in raw mode an end of

@@ -410,10 +410,5 @@ fn regain_voice(voice: Option<OwnedFd>) {
 fn describe(streams: &Streams) -> Option<Terminal> {
     let wanted = streams.terminal.is_some() || streams.forced;
     let fd = streams.terminal.as_ref().map(|t| t.fd.as_fd());
-    wanted.then(|| Terminal {
-        modes: fd.and_then(|fd| terminal::modes(fd).ok()).unwrap_or_default(),
-        size: fd.and_then(|fd| terminal::size(fd).ok()).unwrap_or_default(),
-        foreground: streams.foreground,
-        passed: fd.is_some(),
-    })
+    wanted.then(|| Terminal { modes: streams.modes, size: fd.and_then(|fd| terminal::size(fd).ok()).unwrap_or_default(), foreground: streams.foreground, passed: fd.is_some() })
 }

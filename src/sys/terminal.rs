@@ -45,6 +45,23 @@ impl Modes {
         self.local & libc::ICANON != 0 && self.local & libc::ECHO != 0
     }
 
+    /// Where somebody edits lines by himself (a shell at its prompt), what he will leave for the next command.
+    pub fn for_lines(self) -> Modes {
+        if self.local & libc::ICANON != 0 {
+            return self;
+        }
+        let mut lines = self;
+        lines.input |= libc::ICRNL;
+        lines.output |= libc::OPOST | libc::ONLCR;
+        lines.local |= libc::ICANON | libc::ECHO | libc::ISIG | libc::IEXTEN;
+        for (character, usual) in [(libc::VLNEXT, 0x16), (libc::VINTR, 0x03), (libc::VQUIT, 0x1c), (libc::VSUSP, 0x1a), (libc::VEOF, 0x04)] {
+            if lines.characters[character] == 0 {
+                lines.characters[character] = usual;
+            }
+        }
+        lines
+    }
+
     /// Lines are edited and not echoed: somebody has asked for a password.
     pub fn is_line_hidden(&self) -> bool {
         self.local & libc::ICANON != 0 && self.local & libc::ECHO == 0
