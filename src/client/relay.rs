@@ -63,6 +63,8 @@ pub struct Relay {
     whole: bool,
     /// It had the keyboard from the start.
     foreground: bool,
+    /// The modes that the command's terminal began with.
+    initial: Modes,
     /// The terminal's modes before we made it raw; `Some` exactly while the command has the keyboard.
     before: Option<Modes>,
     /// A whole line has been handed over since the keyboard was lent.
@@ -95,6 +97,7 @@ impl Relay {
             diverted,
             whole: streams.whole,
             foreground: streams.foreground,
+            initial: streams.modes,
             before: None,
             line_given: false,
             typed: Vec::new(),
@@ -339,12 +342,22 @@ impl Relay {
     fn lend(&mut self) {
         self.line_given = false;
         self.sync_size();
+        self.sync_modes();
         let Side::Terminal(terminal) = &self.side else { return };
         if let Ok(now) = terminal::modes(terminal.fd.as_fd()) {
             // Lent already, and still raw: what is to be put back is older than that.
             let before = self.before.filter(|before| before.raw() == now).unwrap_or(now);
             let _ = terminal::set_modes(terminal.fd.as_fd(), &before.raw());
             self.before = Some(before);
+        }
+    }
+
+    /// What the user has set with `stty` since the command began is in force for it too, as long as it has set nothing itself.
+    fn sync_modes(&mut self) {
+        let (Side::Terminal(terminal), Some(leader), None) = (&self.side, &self.leader, self.before) else { return };
+        let (Ok(now), Ok(then)) = (terminal::modes(terminal.fd.as_fd()), terminal::modes(leader.as_fd())) else { return };
+        if then == self.initial && now.is_line_mode() && now != then && terminal::set_modes(leader.as_fd(), &now).is_ok() {
+            self.initial = now;
         }
     }
 

@@ -121,13 +121,19 @@ impl Channel {
 
     /// Sends a message, or queues what does not fit now.
     pub fn send<M: Message>(&mut self, message: &M, op: Option<OpId>, fds: Vec<OwnedFd>) -> io::Result<()> {
-        self.send_frame(message::encode(message, fds.len(), op), fds)
+        self.queue(message::encode(message, fds.len(), op), fds)
     }
 
-    /// The same for a frame that is encoded already.
-    pub fn send_frame(&mut self, bytes: Vec<u8>, fds: Vec<OwnedFd>) -> io::Result<()> {
+    fn queue(&mut self, bytes: Vec<u8>, fds: Vec<OwnedFd>) -> io::Result<()> {
         self.outgoing.push_back(Outgoing { bytes, sent: 0, fds });
         self.flush()
+    }
+
+    /// Sends the first frame of a connection with descriptors that stay the caller's, or fails with all of it unsent. What does
+    /// not fit after the first byte, which takes the descriptors along, is queued.
+    pub fn begin(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let sent = socket::send(self.socket.as_fd(), bytes, fds)?;
+        if sent < bytes.len() { self.queue(bytes[sent..].to_vec(), vec![]) } else { Ok(()) }
     }
 
     /// Sends what is queued as far as it goes now.
@@ -147,6 +153,11 @@ impl Channel {
             }
         }
         Ok(())
+    }
+
+    /// The header of the frame that has come next, if it has.
+    pub fn peek(&self) -> Option<Header> {
+        frame::peek(&self.incoming).ok().flatten().map(|found| found.header)
     }
 
     /// Bytes that wait for the peer to read.

@@ -19,12 +19,13 @@ use crate::server::plan::{self, Context, Decided};
 use crate::server::policy::Policy;
 use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnection, SavedListener};
 use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
+use crate::server::table::Table;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
 use crate::sys::process::{self, Change};
 use crate::sys::signals::{self, SignalReader, SignalSet, Target};
 use crate::sys::socket;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
@@ -120,9 +121,9 @@ struct Daemon {
     policy: Policy,
     signals: SignalReader,
     listener: Option<Listener>,
-    callers: BTreeMap<u64, Caller>,
+    callers: Table<Caller>,
     /// Which caller a child belongs to.
-    children: BTreeMap<u32, u64>,
+    children: Vec<(u32, u64)>,
     queue: VecDeque<u64>,
     next_id: u64,
     served: u64,
@@ -181,8 +182,8 @@ impl Daemon {
             policy: Policy::everything(),
             signals,
             listener: Some(listener),
-            callers: BTreeMap::new(),
-            children: BTreeMap::new(),
+            callers: Table::new(),
+            children: Vec::new(),
             queue: VecDeque::new(),
             next_id: 1,
             served: 0,
@@ -235,13 +236,13 @@ impl Daemon {
         if let (Some(listener), None) = (&self.listener, self.pause_until) {
             wait.watch(Source::Listener, listener.as_fd(), true, false);
         }
-        for (id, caller) in &self.callers {
+        for (id, caller) in self.callers.iter() {
             if let Some(channel) = &caller.channel {
-                wait.watch(Source::Connection(*id), channel.as_fd(), caller.close_by.is_none(), channel.unsent() > 0);
+                wait.watch(Source::Connection(id), channel.as_fd(), caller.close_by.is_none(), channel.unsent() > 0);
             }
             match &caller.child {
-                Some(Child::Direct { launch: Some(launch), watched: true, .. }) => wait.watch(Source::Child(*id), launch.as_fd(), true, false),
-                Some(Child::Monitored { link: Some(link), .. }) => wait.watch(Source::Child(*id), link.as_fd(), true, false),
+                Some(Child::Direct { launch: Some(launch), watched: true, .. }) => wait.watch(Source::Child(id), launch.as_fd(), true, false),
+                Some(Child::Monitored { link: Some(link), .. }) => wait.watch(Source::Child(id), link.as_fd(), true, false),
                 _ => {}
             }
         }
@@ -280,13 +281,14 @@ impl Daemon {
                 }
                 continue;
             }
-            let Some(&id) = self.children.get(&pid) else { continue };
+            let Some(at) = self.children.iter().position(|(child, _)| *child == pid) else { continue };
+            let (_, id) = self.children[at];
             if let Change::Ended(_) = change {
-                self.children.remove(&pid);
+                self.children.swap_remove(at);
             }
             // What a child had to say before this is heard before this.
             self.on_child(id);
-            let Some(caller) = self.callers.get_mut(&id) else { continue };
+            let Some(caller) = self.callers.get_mut(id) else { continue };
             match (change, &mut caller.child) {
                 (Change::Ended(_), Some(Child::Monitored { monitor, .. })) => {
                     *monitor = None;
@@ -303,7 +305,7 @@ impl Daemon {
     fn on_end(&mut self, id: u64, command: u32, end: End) {
         // The number of a group is not given to anybody else while it has a member.
         let group_left = signals::send(Target::Group(command), 0).is_ok();
-        if let Some(caller) = self.callers.get(&id) {
+        if let Some(caller) = self.callers.get(id) {
             let how = match end {
                 End::Code(code) => format!("exit status {code}"),
                 End::Signal(signal) => format!("killed by signal {signal}"),
@@ -389,7 +391,7 @@ impl Daemon {
     }
 
     fn on_connection(&mut self, id: u64, readable: bool) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         let Some(channel) = &mut caller.channel else { return };
         if channel.flush().is_err() || channel.unsent() > MAX_UNSENT_BYTES {
             return self.on_gone(id);
@@ -412,7 +414,7 @@ impl Daemon {
     }
 
     fn on_gone(&mut self, id: u64) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         if let Some(channel) = &caller.channel
             && channel.unread() > 0
         {
@@ -425,7 +427,7 @@ impl Daemon {
     }
 
     fn on_bytes(&mut self, id: u64) {
-        while let Some(caller) = self.callers.get_mut(&id) {
+        while let Some(caller) = self.callers.get_mut(id) {
             let Some(channel) = &mut caller.channel else { return };
             if caller.close_by.is_some() {
                 return;
@@ -447,7 +449,7 @@ impl Daemon {
     }
 
     fn on_frame(&mut self, id: u64, frame: Frame) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         caller.op = frame.header.op.or(caller.op);
         if frame.header.version != frame::VERSION {
             let text = format!("you speak protocol version {}, this daemon {}: install the same bkt on both sides", frame.header.version, frame::VERSION);
@@ -517,7 +519,7 @@ impl Daemon {
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
         let name = plan::name(&run).to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
-        let Some(caller) = self.callers.get_mut(&id) else { return Ok(()) };
+        let Some(caller) = self.callers.get_mut(id) else { return Ok(()) };
         if !matches!(caller.session.state(), State::Greeting { .. }) {
             return Err(Refusal::new(Code::BadRequest, "one connection runs one command"));
         }
@@ -530,7 +532,7 @@ impl Daemon {
     }
 
     fn refuse(&mut self, id: u64, refusal: Refusal) {
-        if let Some(caller) = self.callers.get(&id) {
+        if let Some(caller) = self.callers.get(id) {
             let by_peer = matches!(refusal.code, Code::BadFrame | Code::BadDescriptors | Code::BadVersion | Code::UnknownMethod | Code::BadRequest | Code::Denied | Code::TooSlow);
             let level = if by_peer { log::Level::Warn } else { log::Level::Info };
             log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
@@ -544,7 +546,7 @@ impl Daemon {
         for _ in 0..STARTS_PER_TURN {
             let Some(id) = self.queue.pop_front() else { return };
             // A caller that has gone before its command was started gets nothing started.
-            if self.callers.get(&id).and_then(|c| c.channel.as_ref()).is_some_and(Channel::peer_is_gone) {
+            if self.callers.get(id).and_then(|c| c.channel.as_ref()).is_some_and(Channel::peer_is_gone) {
                 self.on_gone(id);
                 continue;
             }
@@ -555,7 +557,7 @@ impl Daemon {
     }
 
     fn start_one(&mut self, id: u64) -> Result<(), Refusal> {
-        let Some(caller) = self.callers.get_mut(&id) else { return Ok(()) };
+        let Some(caller) = self.callers.get_mut(id) else { return Ok(()) };
         let (Some(mut frame), Some(op)) = (caller.request.take(), caller.op) else { return Ok(()) };
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
@@ -576,13 +578,13 @@ impl Daemon {
                 forked.pid
             }
         };
-        self.children.insert(pid, id);
+        self.children.push((pid, id));
         self.on(id, Event::Made);
         Ok(())
     }
 
     fn on_not_started(&mut self, id: u64, refusal: Refusal) {
-        if let Some(caller) = self.callers.get(&id) {
+        if let Some(caller) = self.callers.get(id) {
             log::info!(op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
         }
         self.on(id, Event::NotStarted(refusal));
@@ -591,7 +593,7 @@ impl Daemon {
     /// What the child itself says: its birth, and with a terminal all of its life.
     fn on_child(&mut self, id: u64) {
         loop {
-            let Some(caller) = self.callers.get_mut(&id) else { return };
+            let Some(caller) = self.callers.get_mut(id) else { return };
             match &mut caller.child {
                 Some(Child::Direct { launch, .. }) => {
                     let Some(report) = launch.as_ref().map(Launch::report) else { return };
@@ -639,7 +641,7 @@ impl Daemon {
     // ---- what the session decides
 
     fn on(&mut self, id: u64, event: Event) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         let actions = caller.session.on(event, process::monotonic_ms());
         for action in actions {
             self.act(id, action);
@@ -652,7 +654,7 @@ impl Daemon {
             Action::Enqueue => self.queue.push_back(id),
             Action::Discard => self.queue.retain(|queued| *queued != id),
             Action::Watch => {
-                if let Some(Child::Direct { watched, .. }) = self.callers.get_mut(&id).and_then(|c| c.child.as_mut()) {
+                if let Some(Child::Direct { watched, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
                     *watched = true;
                 }
             }
@@ -672,7 +674,7 @@ impl Daemon {
     }
 
     fn reply<M: Message>(&mut self, id: u64, message: &M, fds: Vec<OwnedFd>) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         if let Some(channel) = &mut caller.channel
             && channel.send(message, caller.op, fds).is_err()
         {
@@ -682,7 +684,7 @@ impl Daemon {
     }
 
     fn reply_started(&mut self, id: u64) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         let pid = match caller.child {
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => pid,
             None => 0,
@@ -692,7 +694,7 @@ impl Daemon {
     }
 
     fn signal_group(&self, id: u64, signal: u8) {
-        match self.callers.get(&id).and_then(|c| c.child.as_ref()) {
+        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
             Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) => drop(monitor::tell(link, Order::Signal(signal))),
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => drop(signals::send(Target::Group(*pid), signal)),
             None => {}
@@ -700,20 +702,20 @@ impl Daemon {
     }
 
     fn kill_child(&self, id: u64) {
-        match self.callers.get(&id).and_then(|c| c.child.as_ref()) {
+        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
             Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => drop(signals::send(Target::Process(*pid), signals::KILL)),
             _ => {}
         }
     }
 
     fn order(&self, id: u64, order: Order) {
-        if let Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) = self.callers.get(&id).and_then(|c| c.child.as_ref()) {
+        if let Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) = self.callers.get(id).and_then(|c| c.child.as_ref()) {
             let _ = monitor::tell(link, order);
         }
     }
 
     fn hang_up(&mut self, id: u64) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         match &caller.channel {
             Some(channel) if channel.unsent() > 0 => caller.close_by = Some(process::monotonic_ms() + LAST_WORDS_MS),
             _ => caller.channel = None,
@@ -721,9 +723,9 @@ impl Daemon {
     }
 
     fn forget_if_over(&mut self, id: u64) {
-        if self.callers.get(&id).is_some_and(|c| c.session.is_over() && c.channel.is_none()) {
+        if self.callers.get(id).is_some_and(|c| c.session.is_over() && c.channel.is_none()) {
             // A monitor that still has to exit is waited for like any child; only nobody asks for it any more.
-            self.callers.remove(&id);
+            self.callers.remove(id);
         }
     }
 
@@ -736,9 +738,9 @@ impl Daemon {
             self.abandon_reload("the new binary did not answer in time");
         }
         let due = |c: &Caller| c.session.deadline().is_some_and(|at| at <= now) || c.close_by.is_some_and(|at| at <= now);
-        let ids: Vec<u64> = self.callers.iter().filter(|(_, c)| due(c)).map(|(id, _)| *id).collect();
+        let ids: Vec<u64> = self.callers.iter().filter(|(_, c)| due(c)).map(|(id, _)| id).collect();
         for id in ids {
-            if let Some(caller) = self.callers.get_mut(&id)
+            if let Some(caller) = self.callers.get_mut(id)
                 && caller.close_by.is_some_and(|at| at <= now)
             {
                 caller.channel = None;
@@ -750,7 +752,7 @@ impl Daemon {
     }
 
     fn note_slow(&self, id: u64, now: u64) {
-        if let Some(caller) = self.callers.get(&id)
+        if let Some(caller) = self.callers.get(id)
             && let State::Greeting { until } = caller.session.state()
             && until <= now
         {
@@ -900,7 +902,7 @@ impl Daemon {
             path: path.as_os_str().as_bytes().to_vec(),
             file: file.map(|f| (f.device, f.inode)),
         });
-        let callers = self.callers.iter().map(|(id, caller)| caller.save(*id)).collect();
+        let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
         Saved { started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers }
     }
 
@@ -924,9 +926,12 @@ impl Daemon {
         (self.started_ms, self.served, self.next_id) = (saved.started_ms, saved.served, saved.next_id);
         for caller in saved.callers {
             let id = caller.id;
-            let caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
+            let mut caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
+            if caller.session.is_over() {
+                caller.close_by = Some(process::monotonic_ms() + LAST_WORDS_MS);
+            }
             match &caller.child {
-                Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => drop(self.children.insert(*pid, id)),
+                Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => self.children.push((*pid, id)),
                 _ => {}
             }
             if caller.request.is_some() {
@@ -954,8 +959,7 @@ impl Daemon {
             }
             listener.remove();
         }
-        let ids: Vec<u64> = self.callers.keys().copied().collect();
-        for id in ids {
+        for id in self.callers.ids() {
             self.on(id, Event::Shutdown);
         }
     }

@@ -126,15 +126,19 @@ pub fn end_child(code: u8) -> ! {
 
 /// Closes every descriptor from 3 up but these, in a forked child.
 pub fn close_all_but(keep: &[&OwnedFd]) {
-    let mut numbers: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
-    numbers.sort_unstable();
-    let mut from = 3;
-    for number in numbers.into_iter().chain([u32::MAX]) {
-        if from < number {
+    let mut from = 3u32;
+    loop {
+        // The next number to keep; everything between is closed at one go.
+        let next = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|number| *number >= from).min();
+        let until = next.unwrap_or(u32::MAX);
+        if from < until {
             // SAFETY: the child owns its table; the values that own the closed numbers are never used or dropped in it.
-            unsafe { libc::syscall(libc::SYS_close_range, from, number - 1, 0) };
+            unsafe { libc::syscall(libc::SYS_close_range, from, until - 1, 0) };
         }
-        from = number.saturating_add(1);
+        match next {
+            Some(number) => from = number + 1,
+            None => return,
+        }
     }
 }
 

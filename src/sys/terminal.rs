@@ -40,6 +40,17 @@ impl Modes {
         raw
     }
 
+    /// These as a program finds them that a shell starts: a shell that is just editing its own command line has them raw.
+    pub fn for_a_program(self) -> Modes {
+        let mut cooked = self;
+        if !self.is_line_mode() {
+            cooked.input |= libc::ICRNL | libc::IXON;
+            cooked.output |= libc::OPOST | libc::ONLCR;
+            cooked.local |= libc::ISIG | libc::ICANON | libc::ECHO | libc::IEXTEN;
+        }
+        cooked
+    }
+
     /// Lines are edited by the driver and echoed: nobody has asked for single keys or a hidden password.
     pub fn is_line_mode(&self) -> bool {
         self.local & libc::ICANON != 0 && self.local & libc::ECHO != 0
@@ -163,6 +174,15 @@ mod tests {
         let mut back = [0; 512];
         let n = files::read(leader.as_fd(), &mut back).unwrap();
         assert_eq!(&back[..n], &all[..]);
+    }
+
+    #[test]
+    fn what_a_shell_has_made_raw_is_made_whole_for_a_program() {
+        let (leader, _follower) = open_pty().unwrap();
+        let cooked = modes(leader.as_fd()).unwrap();
+        assert_eq!(cooked.for_a_program(), cooked);
+        assert!(cooked.raw().for_a_program().is_line_mode());
+        assert_eq!(cooked.raw().for_a_program().raw(), cooked.raw());
     }
 
     #[test]
