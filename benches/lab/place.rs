@@ -173,6 +173,18 @@ impl Place {
         Ok((finish(program, pid, begun)?, arrived))
     }
 
+    /// Keeps ourselves, the daemon and all they start on one processor while something runs. Two processes with a pipe between
+    /// them are up to twice as fast or slow depending on which processors the kernel picks, and it picks the same for long.
+    pub fn on_one_processor<T>(&self, what: impl FnOnce() -> T) -> T {
+        let (ours, daemons) = (affinity(0), affinity(self.daemon.0.id() as i32));
+        set_affinity(0, &first_of(&ours));
+        set_affinity(self.daemon.0.id() as i32, &first_of(&ours));
+        let done = what();
+        set_affinity(0, &ours);
+        set_affinity(self.daemon.0.id() as i32, &daemons);
+        done
+    }
+
     /// A file of lines as they fill a screen, and how many bytes a terminal makes of it.
     pub fn screenful(&self, bytes: u64) -> Result<(String, u64)> {
         let lines = bytes / 80;
@@ -238,6 +250,32 @@ fn leave_terminal() {
     if let Ok(terminal) = File::open("/dev/tty") {
         // SAFETY: an open terminal; the request has no argument.
         unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCNOTTY) };
+    }
+}
+
+fn affinity(pid: i32) -> libc::cpu_set_t {
+    // SAFETY: plain numbers, zero is valid; the size is the structure's.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(pid, size_of_val(&set), &raw mut set);
+        set
+    }
+}
+
+/// Where that is not allowed, all stays as it is.
+fn set_affinity(pid: i32, set: &libc::cpu_set_t) {
+    // SAFETY: the size is the structure's.
+    unsafe { libc::sched_setaffinity(pid, size_of_val(set), set) };
+}
+
+fn first_of(all: &libc::cpu_set_t) -> libc::cpu_set_t {
+    // SAFETY: plain numbers, zero is valid; the numbers are below the set's size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if let Some(number) = (0..libc::CPU_SETSIZE as usize).find(|n| libc::CPU_ISSET(*n, all)) {
+            libc::CPU_SET(number, &mut set);
+        }
+        set
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Program {
 pub enum Io<'a> {
     /// `/dev/null`, for all three.
     Null,
-    /// Input and output; errors go where ours go.
+    /// Input and output, in a new session; errors go where ours go.
     Streams { input: BorrowedFd<'a>, output: BorrowedFd<'a> },
     /// A pty's follower by its path: it becomes the controlling terminal of a new session, and all three.
     Terminal(&'a CStr),
@@ -61,6 +61,8 @@ impl Program {
             match io {
                 Io::Null => (0..3).for_each(|to| put(&raw mut actions, null.as_raw_fd(), to)),
                 Io::Streams { input, output } => {
+                    // As a command of bkt has a session of its own: sessions get equal shares of a busy machine (sched(7), autogroups).
+                    libc::posix_spawnattr_setflags(&raw mut attributes, SETSID);
                     put(&raw mut actions, input.as_raw_fd(), 0);
                     put(&raw mut actions, output.as_raw_fd(), 1);
                 }
