@@ -40,20 +40,31 @@ impl Modes {
         raw
     }
 
-    /// These as a program finds them that a shell starts: a shell that is just editing its own command line has them raw.
-    pub fn for_a_program(self) -> Modes {
-        let mut cooked = self;
-        if !self.is_line_mode() {
-            cooked.input |= libc::ICRNL | libc::IXON;
-            cooked.output |= libc::OPOST | libc::ONLCR;
-            cooked.local |= libc::ISIG | libc::ICANON | libc::ECHO | libc::IEXTEN;
-        }
-        cooked
-    }
-
     /// Lines are edited by the driver and echoed: nobody has asked for single keys or a hidden password.
     pub fn is_line_mode(&self) -> bool {
         self.local & libc::ICANON != 0 && self.local & libc::ECHO != 0
+    }
+
+    /// Where somebody edits lines by himself (a shell at its prompt), what he will leave for the next command.
+    pub fn for_lines(self) -> Modes {
+        if self.local & libc::ICANON != 0 {
+            return self;
+        }
+        let mut lines = self;
+        lines.input |= libc::ICRNL;
+        lines.output |= libc::OPOST | libc::ONLCR;
+        lines.local |= libc::ICANON | libc::ECHO | libc::ISIG | libc::IEXTEN;
+        for (character, usual) in [(libc::VLNEXT, 0x16), (libc::VINTR, 0x03), (libc::VQUIT, 0x1c), (libc::VSUSP, 0x1a), (libc::VEOF, 0x04)] {
+            if lines.characters[character] == 0 {
+                lines.characters[character] = usual;
+            }
+        }
+        lines
+    }
+
+    /// Lines are edited and not echoed: somebody has asked for a password.
+    pub fn is_line_hidden(&self) -> bool {
+        self.local & libc::ICANON != 0 && self.local & libc::ECHO == 0
     }
 
     /// The driver turns each newline written into carriage return and newline.
@@ -177,12 +188,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shell_has_made_raw_is_made_whole_for_a_program() {
+    fn what_a_shell_has_made_raw_is_made_whole_for_lines() {
         let (leader, _follower) = open_pty().unwrap();
         let cooked = modes(leader.as_fd()).unwrap();
-        assert_eq!(cooked.for_a_program(), cooked);
-        assert!(cooked.raw().for_a_program().is_line_mode());
-        assert_eq!(cooked.raw().for_a_program().raw(), cooked.raw());
+        assert_eq!(cooked.for_lines(), cooked);
+        assert!(cooked.raw().for_lines().is_line_mode());
+        assert_eq!(cooked.raw().for_lines().raw(), cooked.raw());
     }
 
     #[test]

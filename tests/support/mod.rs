@@ -139,6 +139,13 @@ impl Drop for Host {
     }
 }
 
+/// Sends a signal to a process that must be there.
+#[track_caller]
+pub fn kill(pid: u32, signal: i32) {
+    // SAFETY: kill(2) touches no memory.
+    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0, "signal {signal} to {pid}");
+}
+
 /// Children of a process.
 pub fn children(of: u32) -> Vec<u32> {
     let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
