@@ -78,6 +78,9 @@ pub struct Relay {
     line_given: bool,
     /// Part of it was typed while the command had echo off: a password.
     hidden: bool,
+    /// The command has been told to go on and has not done so yet: a key that makes a signal would be lost on it, because its
+    /// continuation discards pending stop signals.
+    resuming: bool,
     /// Keys on their way to the command.
     typed: Vec<u8>,
     /// What was typed last does not end a line.
@@ -114,6 +117,7 @@ impl Relay {
             given: streams.modes,
             line_given: false,
             hidden: false,
+            resuming: false,
             typed: Vec::new(),
             line_open: false,
             output: Vec::new(),
@@ -134,7 +138,7 @@ impl Relay {
     /// Says what is waited for: is it the leader, the descriptor, reading, writing.
     pub fn interests<'a>(&'a self, mut watch: impl FnMut(bool, BorrowedFd<'a>, bool, bool)) {
         if let Some(leader) = &self.leader {
-            watch(true, leader.as_fd(), self.output.is_empty(), !self.typed.is_empty());
+            watch(true, leader.as_fd(), self.output.is_empty(), !self.typed.is_empty() && !self.resuming);
         }
         let wants_keys = self.leader.is_some() && self.typed.len() < MAX_TYPED;
         let pending = !self.output.is_empty();
@@ -353,6 +357,9 @@ impl Relay {
     }
 
     fn hand_over(&mut self) {
+        if self.resuming {
+            return;
+        }
         while let (false, Some(leader)) = (self.typed.is_empty(), &self.leader) {
             match files::write(leader.as_fd(), &self.typed) {
                 Ok(written) => drop(self.typed.drain(..written)),
@@ -507,8 +514,15 @@ impl Relay {
         Next::Signal(signals::CONT)
     }
 
+    /// The command goes on: what was typed meanwhile is for it.
+    pub fn on_resumed(&mut self) {
+        self.resuming = false;
+        self.hand_over();
+    }
+
     /// The command has stopped. Either it wants the keyboard and may have it, or we stop too, and come back with it.
     pub fn on_stopped(&mut self, signal: u8) -> Option<Next> {
+        self.resuming = true;
         self.drain();
         let wants_terminal = [signals::TTIN, signals::TTOU].contains(&signal);
         let passed_on = self.stop_passed_on.take();
@@ -537,7 +551,6 @@ impl Relay {
 
     fn give_keyboard(&mut self) -> Next {
         self.lend();
-        self.hand_over();
         self.foreground = true;
         Next::Continue { foreground: true }
     }
@@ -546,7 +559,6 @@ impl Relay {
     /// The command finds the end of its input.
     fn refuse_keyboard(&mut self) -> Next {
         self.end_of_input();
-        self.hand_over();
         self.foreground = true;
         Next::Continue { foreground: true }
     }
