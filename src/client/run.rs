@@ -251,7 +251,12 @@ impl Conversation {
                         let message::Stopped { signal } = decode(&frame)?;
                         self.on_stopped(signal, relay.as_deref_mut())?;
                     }
-                    kind::Continued | kind::Accepted => {}
+                    kind::Continued => {
+                        if let Some(relay) = &mut relay {
+                            relay.on_running();
+                        }
+                    }
+                    kind::Accepted => {}
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
                         return Err(Error::with_code(refused.text.to_string(), Code::from_number(refused.code).exit()));

@@ -45,6 +45,16 @@ impl Modes {
         self.local & libc::ICANON != 0 && self.local & libc::ECHO != 0
     }
 
+    /// The same with the output's modes left as they are: others write to the same screen.
+    pub fn raw_input(self) -> Modes {
+        Modes { output: self.output, ..self.raw() }
+    }
+
+    /// Whether these are what was made of the others by `raw` or `raw_input`.
+    pub fn is_raw_of(&self, before: &Modes) -> bool {
+        Modes { output: before.output, ..*self } == before.raw_input()
+    }
+
     /// Where somebody edits lines by himself (a shell at its prompt), what he will leave for the next command.
     pub fn for_lines(self) -> Modes {
         if self.local & libc::ICANON != 0 {
