@@ -63,7 +63,7 @@ fn suffix(fields: &[(String, String)]) -> String {
 }
 
 fn json(record: &Record<'_>, fields: &[(String, String)], time: &str) -> String {
-    let level = record.level().as_str().to_lowercase();
+    let level = record.level().as_str().to_ascii_lowercase();
     let message = record.args().to_string();
     let fixed = [("time", time), ("level", &level), ("message", &message)];
     let all = fixed.into_iter().chain(fields.iter().map(|(key, value)| (key.as_str(), value.as_str())));

@@ -283,8 +283,9 @@ impl Conversation {
             for (source, ready) in wait.run(0, None) {
                 match (source, &mut relay) {
                     (Source::Socket, _) => {
-                        let flushed = self.channel.flush();
-                        if self.channel.fill() == Filled::End || flushed.is_err() {
+                        // What cannot be sent any more may cross with last words: only the end of reading is the end.
+                        let _ = self.channel.flush();
+                        if self.channel.fill() == Filled::End {
                             return Err(Error::new("the daemon died while the command ran; its exit status is lost, and the command has been hung up on"));
                         }
                     }

@@ -78,14 +78,22 @@ impl Channel {
 
     /// Reads once. Errors of the connection count as its end: there is nobody left to tell.
     pub fn fill(&mut self) -> Filled {
-        let most = if self.incoming.is_empty() { FIRST_READ_BYTES } else { READ_BYTES };
+        // No more than the frame under way needs: what a peer sends beside it waits for the next turn.
+        let missing = frame::peek(&self.incoming).ok().flatten().map_or(0, |f| f.length.saturating_sub(self.incoming.len()));
+        let most = missing.clamp(FIRST_READ_BYTES, READ_BYTES);
         match socket::receive(self.socket.as_fd(), &mut self.incoming, most) {
             Ok(received) => {
                 self.fds.extend(received.fds);
                 self.fds_lost |= received.truncated;
                 if received.length == 0 { Filled::End } else { Filled::Some }
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Filled::None,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                // Thousands of silent peers cost a few bytes each, not a buffer.
+                if self.incoming.is_empty() {
+                    self.incoming = Vec::new();
+                }
+                Filled::None
+            }
             Err(_) => Filled::End,
         }
     }
@@ -100,6 +108,9 @@ impl Channel {
         let announced = found.map_or(0, |f| usize::from(f.header.fds));
         if self.fds_lost {
             return Err(Refusal::new(Code::Busy, "no descriptors free to receive more; try again when fewer commands run"));
+        }
+        if self.fds.len() > socket::MAX_FDS {
+            return Err(Refusal::new(Code::BadDescriptors, format!("{} descriptors came before a whole frame did", self.fds.len())));
         }
         // The first byte of a frame brings all of its descriptors. Before the header is whole nobody can say how many those are.
         if self.fds.len() > announced && (found.is_some() || self.incoming.is_empty()) && !self.more_frames_follow(found) {
@@ -146,7 +157,13 @@ impl Channel {
                     first.fds.clear();
                 }
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
-                Err(e) => return Err(e),
+                Err(e) => {
+                    // Nobody will ever read what still waits; kept, it would look like something to be sent, for ever.
+                    if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
+                        self.outgoing.clear();
+                    }
+                    return Err(e);
+                }
             }
             if first.sent == first.bytes.len() {
                 self.outgoing.pop_front();
@@ -168,6 +185,11 @@ impl Channel {
     /// Bytes that have come and are no whole frame yet.
     pub fn unread(&self) -> usize {
         self.incoming.len()
+    }
+
+    /// Ends the connection at once, both ways; its end will be read where all ends are.
+    pub fn break_off(&self) {
+        socket::shut_down(self.socket.as_fd());
     }
 
     /// The connection has ended, though maybe with words still unread.

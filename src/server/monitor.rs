@@ -196,7 +196,7 @@ impl Monitor {
                 wait.watch(Source::Link, link.as_fd(), true, false);
             }
             if let Some(launch) = &self.launch {
-                wait.watch(Source::Launch, launch.as_fd(), true, false);
+                wait.watch(Source::Launch, launch.as_fd(), false, false);
             }
             let now = process::monotonic_ms();
             let ready = wait.run(now, self.ladder.map(|(_, at)| at));

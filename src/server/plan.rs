@@ -72,6 +72,9 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     if let Some(number) = run.extra.iter().find(|n| !(3..=MAX_EXTRA_NUMBER).contains(n)) {
         return bad(format!("descriptor {number} cannot be passed; 3 to {MAX_EXTRA_NUMBER} can"));
     }
+    if let Some(number) = run.extra.iter().enumerate().find_map(|(at, n)| run.extra[..at].contains(n).then_some(n)) {
+        return bad(format!("descriptor {number} is to be passed twice"));
+    }
     if run.terminal.is_none() && run.streams.contains(&Stream::Terminal) {
         return bad("a stream is to be a terminal, and there is none".into());
     }

@@ -198,6 +198,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_shell_has_made_raw_is_made_whole_for_lines() {
+        let (leader, _follower) = open_pty().unwrap();
+        let cooked = modes(leader.as_fd()).unwrap();
+        assert_eq!(cooked.for_lines(), cooked);
+        assert!(cooked.raw().for_lines().is_line_mode());
+        assert_eq!(cooked.raw().for_lines().raw(), cooked.raw());
+    }
+
+    #[test]
     fn the_size_goes_through_the_leader() {
         let (leader, follower) = open_pty().unwrap();
         let wanted = Size { rows: 7, columns: 93, width: 1, height: 2 };
