@@ -72,15 +72,15 @@ pub struct Relay {
     foreground: bool,
     /// The terminal's modes before we made it raw; `Some` exactly while the command has the keyboard.
     before: Option<Modes>,
-    /// The command was stopped and we have not heard yet that it runs again. Keys wait until then: a stop signal that one of them
-    /// made would be thrown away by the continuation.
-    stopped: bool,
     /// The modes that the command's terminal got from ours; it may have set others since.
     given: Modes,
     /// A whole line has been handed over since the keyboard was lent.
     line_given: bool,
     /// Part of it was typed while the command had echo off: a password.
     hidden: bool,
+    /// The command has been told to go on and has not done so yet: a key that makes a signal would be lost on it, because its
+    /// continuation discards pending stop signals.
+    resuming: bool,
     /// Keys on their way to the command.
     typed: Vec<u8>,
     /// What was typed last does not end a line.
@@ -114,10 +114,10 @@ impl Relay {
             reads_keys: streams.plan[0] == Stream::Terminal,
             foreground: streams.foreground,
             before: None,
-            stopped: false,
             given: streams.modes,
             line_given: false,
             hidden: false,
+            resuming: false,
             typed: Vec::new(),
             line_open: false,
             output: Vec::new(),
@@ -138,7 +138,7 @@ impl Relay {
     /// Says what is waited for: is it the leader, the descriptor, reading, writing.
     pub fn interests<'a>(&'a self, mut watch: impl FnMut(bool, BorrowedFd<'a>, bool, bool)) {
         if let Some(leader) = &self.leader {
-            watch(true, leader.as_fd(), self.output.is_empty(), !self.typed.is_empty() && !self.stopped);
+            watch(true, leader.as_fd(), self.output.is_empty(), !self.typed.is_empty() && !self.resuming);
         }
         let wants_keys = self.leader.is_some() && self.typed.len() < MAX_TYPED;
         let pending = !self.output.is_empty();
@@ -366,7 +366,10 @@ impl Relay {
     }
 
     fn hand_over(&mut self) {
-        while let (false, false, Some(leader)) = (self.stopped, self.typed.is_empty(), &self.leader) {
+        if self.resuming {
+            return;
+        }
+        while let (false, Some(leader)) = (self.typed.is_empty(), &self.leader) {
             match files::write(leader.as_fd(), &self.typed) {
                 Ok(written) => drop(self.typed.drain(..written)),
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
@@ -395,6 +398,28 @@ impl Relay {
             let _ = terminal::set_modes(terminal.fd.as_fd(), &raw);
         }
         self.before = Some(before);
+        if self.resuming && before.is_line_mode() {
+            self.hand_over_hidden();
+        }
+    }
+
+    /// What was typed before the loan has been echoed, by our terminal, and is not to be echoed again by the command's. Only while
+    /// the command is stopped: it could be setting modes itself.
+    fn hand_over_hidden(&mut self) {
+        let Side::Terminal(terminal) = &self.side else { return };
+        if !self.loan_is_over() && terminal.own && is_readable(terminal.fd.as_fd()) {
+            // The part of a line that is not whole yet.
+            let _ = self.read_keys(false);
+        }
+        let Some(leader) = self.leader.as_ref().filter(|_| !self.typed.is_empty()) else { return };
+        let (Ok(follower), Ok(modes)) = (terminal::open_follower(leader.as_fd()), terminal::modes(leader.as_fd())) else { return };
+        let _ = terminal::set_modes(leader.as_fd(), &modes.hidden());
+        if let Ok(written) = files::write(leader.as_fd(), &self.typed) {
+            self.typed.drain(..written);
+        }
+        // Keys are taken in by a worker of the kernel, which a poll of the follower waits for (n_tty_poll).
+        is_readable(follower.as_fd());
+        let _ = terminal::set_modes(leader.as_fd(), &modes);
     }
 
     /// Modes that were set on our terminal since the command got them are set on its own, unless it has chosen its own.
@@ -521,16 +546,16 @@ impl Relay {
         Next::Signal(signals::CONT)
     }
 
-    /// The command runs again.
-    pub fn on_running(&mut self) {
-        self.stopped = false;
+    /// The command goes on: what was typed meanwhile is for it.
+    pub fn on_resumed(&mut self) {
+        self.resuming = false;
         self.hand_over();
     }
 
     /// The command has stopped. Either it wants the keyboard and may have it, or we stop too, and come back with it.
     pub fn on_stopped(&mut self, signal: u8) -> Option<Next> {
+        self.resuming = true;
         self.drain();
-        self.stopped = true;
         let wants_terminal = [signals::TTIN, signals::TTOU].contains(&signal);
         let passed_on = self.stop_passed_on.take();
         // A command that catches the signal stops by another one in the end.

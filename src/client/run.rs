@@ -253,7 +253,7 @@ impl Conversation {
                     }
                     kind::Continued => {
                         if let Some(relay) = &mut relay {
-                            relay.on_running();
+                            relay.on_resumed();
                         }
                     }
                     kind::Accepted => {}
