@@ -4,6 +4,7 @@
 //! with a deadline that says what it waited for.
 #![allow(dead_code, unsafe_code)]
 
+pub mod peer;
 pub mod pty;
 
 use std::fs;
