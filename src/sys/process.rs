@@ -190,7 +190,7 @@ pub fn monotonic_ms() -> u64 {
     monotonic_us() / 1000
 }
 
-/// The same in microseconds. Asked of the kernel directly: finding its page for that in a new process costs 10 µs, the call 0.1.
+/// The same in microseconds. Asked of the kernel directly: a new process would fault in two pages to avoid one call.
 pub fn monotonic_us() -> u64 {
     let mut time = [0i64; 2];
     // SAFETY: the 64-bit kernel's timespec is two 64-bit numbers.
