@@ -436,22 +436,23 @@ fn large_claims_and_large_bodies_cost_a_bounded_amount_of_memory() {
     let huge = [run(&nuls), Run { env: Bytes(&nuls), ..run(b"true\0") }];
     let mut bad = 0;
     for request in &huge {
-        let begun = Instant::now();
         let mut peer = Peer::connect(&host);
         peer.say(request, op(1));
-        loop {
-            let Some(answer) = peer.answer() else { break };
-            assert!([kind::Accepted, kind::Started, kind::Exited, kind::Refused].contains(&answer.kind));
-        }
-        assert!(begun.elapsed() < Duration::from_secs(3));
+        assert_eq!(peer.refusal().0, Code::NotExecutable);
     }
-    eprintln!("RSS after huge {}", peer::resident_kib(host.pid()));
     for claim in [[0xff, 0xff, 0xff, 0xff, 0x0f].as_slice(), &[0x80; 20], &[0xff; 10]] {
         let mut peer = Peer::connect(&host);
         peer.send(&framed(VERSION, kind::Run, 0, op(1), claim), &[]);
         assert_eq!(peer.refusal().0, Code::BadFrame);
         bad += 1;
     }
+    // The most that execve takes, in many small pieces, and is really run.
+    let many: String = (0..100_000).map(|n| format!("v{n}=\0")).collect();
+    let begun = Instant::now();
+    let mut peer = Peer::connect(&host);
+    peer.say(&Run { env: Bytes(many.as_bytes()), ..run(b"true\0") }, op(1));
+    assert_eq!(peer.exit(), SUCCESS);
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     // A name that is a megabyte long is neither logged nor sent back as one.
     let name = [vec![1u8; 1 << 20], vec![0]].concat();
     let mut peer = Peer::connect(&host);
@@ -468,7 +469,7 @@ fn large_claims_and_large_bodies_cost_a_bounded_amount_of_memory() {
         }
     });
     let resident = peer::resident_kib(host.pid());
-    assert!(resident < 100 << 10, "{resident} KiB for requests that are not whole");
+    assert!(resident < 200 << 10, "{resident} KiB for requests that are not whole");
     assert!(slowest_of(3, &host) < AT_ONCE);
     assert!(begun.elapsed() < Duration::from_secs(5));
     let mut busy = 0;
@@ -718,7 +719,7 @@ fn another_user_is_refused_even_where_it_can_reach_the_socket() {
     let refused = client.env("BKT_SOCKET", host.socket()).current_dir("/").stdin(Stdio::null()).output().unwrap();
     assert_eq!(refused.status.code(), Some(125), "{}", text(&refused.stderr));
     assert_says(&refused.stderr, "belongs to uid 0");
-    account.close(1);
+    account.close(2);
 }
 
 // ---- a hostile daemon
@@ -775,15 +776,18 @@ fn a_daemon_that_answers_wrongly_or_not_at_all_ends_the_client_with_a_sentence()
     ];
     for (what, answer, hangs_up) in table {
         let begun = Instant::now();
-        let client = impostor.client().spawn().unwrap();
+        // A file: a pipe that no command holds has ended for its reader when the client gives up its own copy.
+        let said = impostor.dir.0.join("said");
+        let mut client = impostor.client().stderr(File::create(&said).unwrap()).spawn().unwrap();
         let mut stream = impostor.take();
         stream.write_all(&answer).unwrap();
         let kept = (!hangs_up).then_some(stream);
-        let output = client.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(125), "{what}: {}", text(&output.stderr));
-        assert_says(&output.stderr, "bkt: ");
-        assert_says(&output.stderr, "(op-");
-        assert_eq!(text(&output.stderr).lines().count(), 1, "{what}: {}", text(&output.stderr));
+        let status = client.wait().unwrap();
+        let said = fs::read(&said).unwrap();
+        assert_eq!(status.code(), Some(125), "{what}: {}", text(&said));
+        assert_says(&said, "bkt: ");
+        assert_says(&said, "(op-");
+        assert_eq!(text(&said).lines().count(), 1, "{what}: {}", text(&said));
         assert!(begun.elapsed() < Duration::from_millis(3_500), "{what}: {:?}", begun.elapsed());
         drop(kept);
     }
