@@ -6,6 +6,7 @@
 
 use log::kv::{Key, VisitSource};
 use log::{LevelFilter, Record};
+use serde::{Serialize, Serializer};
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -62,14 +63,20 @@ fn suffix(fields: &[(String, String)]) -> String {
 }
 
 fn json(record: &Record<'_>, fields: &[(String, String)], time: &str) -> String {
-    let mut object = serde_json::Map::new();
-    object.insert("time".into(), time.into());
-    object.insert("level".into(), record.level().as_str().to_lowercase().into());
-    object.insert("message".into(), record.args().to_string().into());
-    for (key, value) in fields {
-        object.insert(key.clone(), value.clone().into());
+    let level = record.level().as_str().to_ascii_lowercase();
+    let message = record.args().to_string();
+    let fixed = [("time", time), ("level", &level), ("message", &message)];
+    let all = fixed.into_iter().chain(fields.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    serde_json::to_string(&Object(all.collect())).unwrap_or_default()
+}
+
+/// An object in the order of its fields.
+struct Object<'a>(Vec<(&'a str, &'a str)>);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
     }
-    serde_json::Value::Object(object).to_string()
 }
 
 fn now() -> String {

@@ -13,6 +13,9 @@ pub const HOST_ROOT: &str = "/run/host";
 /// The socket's name below the directory of the same name in the runtime directory.
 const SOCKET: &str = "bkt/host.sock";
 
+/// The directory in which the socket usually is, and nothing else: ours to make private and to remove.
+const SOCKET_DIRECTORY: &str = "bkt";
+
 /// The directory that a command runs in when its own does not exist here: beside the socket, empty, mode 0500.
 const REFUGE: &str = "nowhere";
 
@@ -47,6 +50,11 @@ pub fn client_sockets(invocation: &Invocation, user: u32) -> Vec<PathBuf> {
         }
     }
     all
+}
+
+/// Whether a directory is by its name the socket's own.
+pub fn is_socket_directory(directory: &Path) -> bool {
+    directory.file_name().is_some_and(|name| name == SOCKET_DIRECTORY)
 }
 
 /// The empty directory beside the daemon's socket.

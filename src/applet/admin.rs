@@ -1,14 +1,14 @@
 //! `bkt admin daemon …` and `bkt status`: what people and scripts ask of the daemon.
 
 use crate::applet::{Call, RELEASE, output, usage};
-use crate::client::ask::{self, Found, Status};
+use crate::client::ask::{self, Found};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome, Times};
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::logging::shown;
 use lexopt::{Arg, Parser, ValueExt};
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -49,7 +49,7 @@ pub fn status(call: &Call, args: Vec<OsString>) -> Result<End> {
     let json = wants_json(args, "status")?;
     let sockets = call.sockets();
     let found = ask::status(&sockets, call.op)?;
-    output::print(&if json { format!("{:#}\n", describe_json(&found, &sockets)) } else { describe(&found, &sockets) });
+    output::print(&if json { to_json(&State::of(&found, &sockets)) } else { describe(&found, &sockets) });
     Ok(End::Code(code(&found)))
 }
 
@@ -63,7 +63,7 @@ pub fn overview(call: &Call, args: Vec<OsString>, side: Side) -> Result<End> {
         Side::Container => "container",
     };
     output::print(&if json {
-        format!("{:#}\n", json!({ "side": side, "version": RELEASE, "daemon": describe_json(&found, &sockets) }))
+        to_json(&Overview { side, version: RELEASE, daemon: State::of(&found, &sockets) })
     } else {
         format!("bkt {RELEASE} on the {side}\n\n{}", describe(&found, &sockets))
     });
@@ -104,28 +104,67 @@ fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
     text
 }
 
-fn describe_json(found: &Found, sockets: &[std::path::PathBuf]) -> Value {
-    let socket = sockets.first().map_or_else(String::new, |s| s.display().to_string());
-    match found {
-        Found::Running(status) => running_json(status, &socket),
-        Found::Stale(path) => json!({ "state": "stale", "socket": path.display().to_string() }),
-        Found::Nothing(path) => json!({ "state": "not running", "socket": path.display().to_string() }),
+/// What `--json` prints; its fields are documented in the README.
+#[derive(Serialize)]
+struct Overview<'a> {
+    side: &'a str,
+    version: &'a str,
+    daemon: State,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "state")]
+enum State {
+    #[serde(rename = "running")]
+    Running { socket: String, version: String, pid: u32, uptime_ms: u64, served: u64, descriptors: u32, descriptor_limit: u64, running: Vec<Run> },
+    #[serde(rename = "stale")]
+    Stale { socket: String },
+    #[serde(rename = "not running")]
+    NotRunning { socket: String },
+}
+
+#[derive(Serialize)]
+struct Run {
+    op_id: Option<String>,
+    pid: u32,
+    since_ms: u64,
+    name: String,
+    terminal: bool,
+}
+
+#[derive(Serialize)]
+struct RoundTrip {
+    command: &'static str,
+    runs: usize,
+    connect_us: u64,
+    spawn_us: u64,
+    run_us: u64,
+    total_us: u64,
+}
+
+impl State {
+    fn of(found: &Found, sockets: &[std::path::PathBuf]) -> State {
+        let shown_path = |path: &std::path::Path| path.display().to_string();
+        let run = |r: &ask::Running| Run { op_id: r.op.map(|op| op.to_string()), pid: r.pid, since_ms: r.since_ms, name: shown(&r.name), terminal: r.terminal };
+        match found {
+            Found::Stale(path) => State::Stale { socket: shown_path(path) },
+            Found::Nothing(path) => State::NotRunning { socket: shown_path(path) },
+            Found::Running(status) => State::Running {
+                socket: sockets.first().map_or_else(String::new, |s| shown_path(s)),
+                version: status.release.clone(),
+                pid: status.pid,
+                uptime_ms: status.uptime_ms,
+                served: status.served,
+                descriptors: status.descriptors,
+                descriptor_limit: status.descriptor_limit,
+                running: status.running.iter().map(run).collect(),
+            },
+        }
     }
 }
 
-fn running_json(status: &Status, socket: &str) -> Value {
-    let run = |r: &ask::Running| json!({ "op_id": r.op.map(|op| op.to_string()), "pid": r.pid, "since_ms": r.since_ms, "name": shown(&r.name), "terminal": r.terminal });
-    json!({
-        "state": "running",
-        "socket": socket,
-        "version": status.release,
-        "pid": status.pid,
-        "uptime_ms": status.uptime_ms,
-        "served": status.served,
-        "descriptors": status.descriptors,
-        "descriptor_limit": status.descriptor_limit,
-        "running": status.running.iter().map(run).collect::<Vec<_>>(),
-    })
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
 fn duration(ms: u64) -> String {
@@ -155,7 +194,7 @@ pub fn test(call: &Call, args: Vec<OsString>) -> Result<End> {
     }
     let [connect, spawn, run, total] = [0, 1, 2, 3].map(|part| median(&all, part));
     output::print(&if json {
-        format!("{:#}\n", json!({ "command": "true", "runs": TEST_RUNS, "connect_us": connect, "spawn_us": spawn, "run_us": run, "total_us": total }))
+        to_json(&RoundTrip { command: "true", runs: TEST_RUNS, connect_us: connect, spawn_us: spawn, run_us: run, total_us: total })
     } else {
         format!(
             "ok: 'true' ran through the daemon {TEST_RUNS} times; medians:\n  connect {connect:>6} µs\n  spawn   {spawn:>6} µs\n  run     {run:>6} µs\n  total   {total:>6} µs\n"
@@ -164,10 +203,10 @@ pub fn test(call: &Call, args: Vec<OsString>) -> Result<End> {
     Ok(End::Code(0))
 }
 
+/// The value that has as many below it as above; there are few enough to count.
 fn median(all: &[[u64; 4]], part: usize) -> u64 {
-    let mut sorted: Vec<u64> = all.iter().map(|times| times[part]).collect();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+    let below = |value: u64| all.iter().filter(|times| times[part] < value).count();
+    all.iter().map(|times| times[part]).filter(|value| below(*value) <= all.len() / 2).max().unwrap_or(0)
 }
 
 pub fn exec(call: &Call, args: Vec<OsString>) -> Result<End> {

@@ -23,13 +23,13 @@ pub fn run(call: &Call) -> Result<End> {
         Outcome::SameSide => {
             call.start_log(0);
             log::info!(op_id:% = call.op; "this is the daemon's own side: running {} here", name.to_string_lossy());
-            Err(local::exec_here(&args, &call.invocation, &paths::shim_directories(&call.invocation)))
+            Err(local::exec_here(&args, &call.invocation, &paths::shim_directories(&call.invocation), None))
         }
         Outcome::NoDaemon { path, why } => {
             call.start_log(0);
             let shims = paths::shim_directories(&call.invocation);
             match local::side(&call.invocation) {
-                Side::Host => Err(local::exec_here(&args, &call.invocation, &shims)),
+                Side::Host => Err(local::exec_here(&args, &call.invocation, &shims, Some((&path, &why)))),
                 Side::Container => Err(local::exec_fallback(&args, &call.invocation, &shims, call.op, (&path, &why))),
             }
         }

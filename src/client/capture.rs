@@ -4,7 +4,8 @@ use crate::invocation::Invocation;
 use crate::proto::message::Stream;
 use crate::sys::files::{self, Standard};
 use crate::sys::process::Inheritance;
-use crate::sys::{signals, terminal};
+use crate::sys::signals;
+use crate::sys::terminal::{self, Modes};
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -39,6 +40,8 @@ pub struct Streams {
     /// The command has the pty's foreground from the start: it is whole, and we are in our own terminal's foreground.
     /// Otherwise it gets the keyboard when it first needs it.
     pub foreground: bool,
+    /// The modes that the pty is to start with.
+    pub modes: Modes,
     /// Streams that are no terminal are made one (`--pty`).
     pub forced: bool,
 }
@@ -47,7 +50,7 @@ pub struct Streams {
 pub fn streams(want: WantPty, detach: bool, inheritance: &Inheritance) -> Streams {
     let kinds = [0, 1, 2].map(files::standard);
     let passed = |kind: Standard| if kind == Standard::Closed { Stream::Closed } else { Stream::Passed };
-    let mut streams = Streams { kinds, plan: kinds.map(passed), terminal: None, whole: false, foreground: false, forced: want == WantPty::Always };
+    let mut streams = Streams { kinds, plan: kinds.map(passed), terminal: None, whole: false, foreground: false, modes: Modes::default(), forced: want == WantPty::Always };
     if detach {
         // A terminal that is not ours to keep: what is left of the command must not read or write it.
         streams.plan = kinds.map(|kind| if matches!(kind, Standard::Terminal(_)) { Stream::Null } else { passed(kind) });
@@ -68,7 +71,11 @@ pub fn streams(want: WantPty, detach: bool, inheritance: &Inheritance) -> Stream
         }
     }
     streams.whole = same[0] && same[1] || streams.forced;
-    streams.foreground = streams.whole && terminal::in_foreground(terminal.fd.as_fd()).unwrap_or(true);
+    let in_foreground = terminal::in_foreground(terminal.fd.as_fd()).unwrap_or(true);
+    streams.foreground = streams.whole && in_foreground;
+    // From the background, it is the shell's own modes that we see.
+    let modes = terminal::modes(terminal.fd.as_fd()).unwrap_or_default();
+    streams.modes = if in_foreground { modes } else { modes.for_lines() };
     streams.terminal = Some(terminal);
     streams
 }

@@ -101,12 +101,20 @@ fn handed_on(invocation: &Invocation, op: OpId, depth: u32) -> Vec<CString> {
 }
 
 /// Replaces this process by the real command of that name on our own side: the next in PATH that is not us. Returns only with
-/// the reason why not.
-pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf]) -> Error {
+/// the reason why not. `missing` is the daemon that could have told that this is its side, where there is none.
+pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], missing: Option<(&Path, &io::Error)>) -> Error {
     let name = args.first().map_or(&b""[..], |a| a.to_bytes());
     let shown = String::from_utf8_lossy(name);
     let Some(program) = find(name, invocation, shims) else {
-        return Error::with_code(format!("{shown}: command not found on this side, which is the host: PATH has only our shim of that name"), crate::exit::NOT_FOUND);
+        let text = match missing {
+            None => format!("{shown}: command not found on the host, which is this side: PATH has only our shim of that name"),
+            Some((path, why)) => format!(
+                "{shown}: command not found here. This is taken for the host; if it is a container, set BKT_SIDE=container, and start the daemon: none answers at {} ({})",
+                path.display(),
+                reason(why)
+            ),
+        };
+        return Error::with_code(text, crate::exit::NOT_FOUND);
     };
     let error = process::exec(&program, args, &invocation.env);
     let code = if error.kind() == io::ErrorKind::NotFound { crate::exit::NOT_FOUND } else { crate::exit::CANNOT_EXECUTE };

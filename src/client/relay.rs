@@ -5,11 +5,13 @@
 //! Otherwise (a pipeline, a redirection, a background job) the command starts in the background of its pty, and the terminal is
 //! left alone. When the command reads from its terminal, or changes its modes, the kernel stops it (SIGTTIN, SIGTTOU), and that
 //! is how we learn that it needs the keyboard: if we are in the foreground, we lend it and let the command go on; if not, we
-//! stop, as any background job would. In a pipeline a neighbour may want keys too, so the loan ends with the line, unless the
-//! command has asked for single keys or a hidden password.
+//! stop, as any background job would. In a pipeline a neighbour may want keys too, so the loan ends with the line where the
+//! command has no terminal as its standard input, has asked for a hidden password, or has come to a terminal that a neighbour was
+//! reading single keys from; and whenever somebody else sets modes of the terminal. A command that reads single keys itself is
+//! let to.
 //!
 //! **Newlines.** Only a raw terminal shows what it gets as it is. While it is not raw it makes carriage returns itself, so those
-//! that the pty's driver has made are taken out again.
+//! that the pty's driver has made are taken out again. Where neighbours share the screen, only the keyboard is made raw.
 
 use crate::client::capture::{Streams, Terminal};
 use crate::event::Ready;
@@ -31,6 +33,7 @@ const MAX_TYPED: usize = 4096;
 /// The control characters of `termios(3)`, as indexes.
 const INTERRUPT: usize = libc::VINTR;
 const QUIT: usize = libc::VQUIT;
+const SUSPEND: usize = libc::VSUSP;
 const END_OF_FILE: usize = libc::VEOF;
 
 /// What the daemon is to be told.
@@ -47,6 +50,8 @@ pub enum Next {
 /// Where keys come from and output goes to.
 enum Side {
     Terminal(Terminal),
+    /// It has been hung up: nothing comes from there any more, nothing can be shown.
+    Gone,
     /// `--pty` without a terminal: plain descriptors, used only as far as `poll` says they do not block.
     Plain {
         input: Option<OwnedFd>,
@@ -61,20 +66,32 @@ pub struct Relay {
     diverted: Option<OwnedFd>,
     /// The command shares keyboard and screen with nobody.
     whole: bool,
-    /// It had the keyboard from the start.
+    /// Its standard input is the terminal.
+    reads_keys: bool,
+    /// The command is in the foreground of its pty, as far as we have asked for it.
     foreground: bool,
     /// The terminal's modes before we made it raw; `Some` exactly while the command has the keyboard.
     before: Option<Modes>,
+    /// The modes that the command's terminal got from ours; it may have set others since.
+    given: Modes,
     /// A whole line has been handed over since the keyboard was lent.
     line_given: bool,
+    /// Part of it was typed while the command had echo off: a password.
+    hidden: bool,
+    /// The command has been told to go on and has not done so yet: a key that makes a signal would be lost on it, because its
+    /// continuation discards pending stop signals.
+    resuming: bool,
+    /// Keys on their way to the command.
     typed: Vec<u8>,
+    /// What was typed last does not end a line.
+    line_open: bool,
     /// Output read and not shown yet.
     output: Vec<u8>,
     newlines: Newlines,
-    /// A key that makes a signal was the last thing typed.
-    signal_typed: bool,
+    /// The signal that the last key typed makes.
+    signal_typed: Option<u8>,
     /// A stop signal that our neighbours got, or nobody else was meant to get, is on its way to the command.
-    stop_is_ours: bool,
+    stop_passed_on: Option<u8>,
 }
 
 impl Relay {
@@ -94,14 +111,19 @@ impl Relay {
             side,
             diverted,
             whole: streams.whole,
+            reads_keys: streams.plan[0] == Stream::Terminal,
             foreground: streams.foreground,
             before: None,
+            given: streams.modes,
             line_given: false,
+            hidden: false,
+            resuming: false,
             typed: Vec::new(),
+            line_open: false,
             output: Vec::new(),
             newlines: Newlines::default(),
-            signal_typed: false,
-            stop_is_ours: false,
+            signal_typed: None,
+            stop_passed_on: None,
         }
     }
 
@@ -109,13 +131,14 @@ impl Relay {
     pub fn begin(&mut self) {
         if self.foreground {
             self.lend();
+            self.hand_over();
         }
     }
 
     /// Says what is waited for: is it the leader, the descriptor, reading, writing.
     pub fn interests<'a>(&'a self, mut watch: impl FnMut(bool, BorrowedFd<'a>, bool, bool)) {
         if let Some(leader) = &self.leader {
-            watch(true, leader.as_fd(), self.output.is_empty(), !self.typed.is_empty());
+            watch(true, leader.as_fd(), self.output.is_empty(), !self.typed.is_empty() && !self.resuming);
         }
         let wants_keys = self.leader.is_some() && self.typed.len() < MAX_TYPED;
         let pending = !self.output.is_empty();
@@ -127,6 +150,7 @@ impl Relay {
                     watch(false, output.as_fd(), false, pending);
                 }
             }
+            Side::Gone => {}
             Side::Plain { input, output } => {
                 if let Some(input) = input.as_ref().filter(|_| wants_keys) {
                     watch(false, input.as_fd(), true, false);
@@ -166,8 +190,7 @@ impl Relay {
         let mut chunk = [0; CHUNK];
         match files::read(leader.as_fd(), &mut chunk) {
             Ok(length) if length > 0 => {
-                let strip = self.before.is_none() && self.diverted.is_none() && self.screen_adds_carriage_returns();
-                if strip {
+                if self.screen_adds_carriage_returns() {
                     self.newlines.strip(&chunk[..length], &mut self.output);
                 } else {
                     self.newlines.flush(&mut self.output);
@@ -184,11 +207,21 @@ impl Relay {
         }
     }
 
+    /// Whether those that the pty's driver has made are to be taken out. A screen whose output modes were left to our neighbours
+    /// follows the command's: one that makes its own carriage returns moves the cursor down by newlines, too.
     fn screen_adds_carriage_returns(&self) -> bool {
-        match &self.side {
-            Side::Terminal(terminal) => terminal::modes(terminal.fd.as_fd()).is_ok_and(|m| m.adds_carriage_returns()),
-            Side::Plain { .. } => false,
+        let (Side::Terminal(terminal), None) = (&self.side, &self.diverted) else { return false };
+        if self.whole && self.before.is_some() {
+            return false;
         }
+        let Ok(now) = terminal::modes(terminal.fd.as_fd()) else { return false };
+        let (Some(before), Some(command)) = (self.before, self.command_modes()) else { return now.adds_carriage_returns() };
+        let wanted = Modes { output: if command.adds_carriage_returns() { before.output } else { before.raw().output }, ..before.raw() };
+        if now != wanted && now.is_raw_of(&before) {
+            let _ = terminal::set_modes(terminal.fd.as_fd(), &wanted);
+            return wanted.adds_carriage_returns();
+        }
+        now.adds_carriage_returns()
     }
 
     /// Writes as much of the output as goes now.
@@ -198,6 +231,7 @@ impl Relay {
                 (Some(output), _) => Some((output.as_fd(), false)),
                 (None, Side::Terminal(terminal)) => Some((terminal.fd.as_fd(), terminal.own)),
                 (None, Side::Plain { output, .. }) => output.as_ref().map(|o| (o.as_fd(), false)),
+                (None, Side::Gone) => None,
             };
             let Some((fd, nonblocking)) = screen else { return self.output.clear() };
             if !nonblocking && !is_writable(fd) {
@@ -252,7 +286,7 @@ impl Relay {
             (Some(output), _) => output.as_fd(),
             (None, Side::Terminal(terminal)) => terminal.fd.as_fd(),
             (None, Side::Plain { output: Some(output), .. }) => output.as_fd(),
-            (None, Side::Plain { output: None, .. }) => return false,
+            (None, Side::Plain { output: None, .. } | Side::Gone) => return false,
         };
         let mut wait = crate::event::Wait::with_capacity(1);
         wait.watch((), fd, false, true);
@@ -271,52 +305,60 @@ impl Relay {
             if let Some(next) = self.end_loan_if_over() {
                 return Some(next);
             }
-            self.read_keys(ready.hangup);
+            let next = self.read_keys(ready.hangup);
             self.hand_over();
+            return next;
         }
         None
     }
 
-    fn read_keys(&mut self, hangup: bool) {
+    fn read_keys(&mut self, hangup: bool) -> Option<Next> {
         let mut chunk = [0; CHUNK];
         let room = MAX_TYPED.saturating_sub(self.typed.len()).min(CHUNK);
         let (fd, is_terminal) = match &self.side {
             Side::Terminal(terminal) if self.before.is_some() || hangup => (terminal.fd.as_fd(), true),
             Side::Plain { input: Some(input), .. } => (input.as_fd(), false),
-            _ => return,
+            _ => return None,
         };
         if room == 0 && !hangup {
-            return;
+            return None;
         }
         match files::read(fd, &mut chunk[..room]) {
             Ok(0) if !is_terminal => self.end_of_input(),
             Ok(length) if length > 0 => self.on_keys(&chunk[..length]),
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             // Somebody has taken the foreground from us: reading is refused, the terminal lives.
-            Err(_) if self.in_foreground() == Some(false) && !hangup => self.before = None,
+            Err(_) if is_terminal && self.in_foreground() == Some(false) && !hangup => return self.end_loan(),
             // The terminal is gone. So is, for the command, its own: closing the leader hangs up the pty, as the kernel would.
             Ok(_) | Err(_) => {
                 self.leader = None;
                 self.before = None;
                 self.typed.clear();
+                if is_terminal {
+                    self.side = Side::Gone;
+                }
             }
         }
+        None
     }
 
     fn on_keys(&mut self, keys: &[u8]) {
-        let modes = self.command_modes();
-        self.line_given |= keys.iter().any(|k| matches!(k, b'\n' | b'\r' | 0x04));
-        self.signal_typed = modes.is_some_and(|m| {
-            let makes_signal = |k: &u8| [m.characters[INTERRUPT], m.characters[QUIT]].contains(k);
-            m.local & libc::ISIG != 0 && keys.last().is_some_and(makes_signal)
-        });
+        let Some(modes) = self.command_modes() else { return };
+        let ends_line = |key: &u8| matches!(key, b'\n' | b'\r') || *key == modes.characters[END_OF_FILE];
+        self.line_given |= keys.iter().any(ends_line);
+        self.line_open = !keys.last().is_some_and(ends_line);
+        self.hidden |= modes.is_line_hidden();
+        let made_by = |(character, signal): (usize, u8)| (keys.last() == Some(&modes.characters[character])).then_some(signal);
+        let makes_signals = modes.local & libc::ISIG != 0;
+        self.signal_typed = [(INTERRUPT, signals::INT), (QUIT, signals::QUIT), (SUSPEND, signals::TSTP)].into_iter().filter(|_| makes_signals).find_map(made_by);
         self.typed.extend_from_slice(keys);
     }
 
-    /// No more input: what a person would type to say so.
+    /// No more input: what a person would type to say so, twice where a line has been begun (the first one only ends that).
     fn end_of_input(&mut self) {
         if let Some(modes) = self.command_modes() {
-            self.typed.push(modes.characters[END_OF_FILE]);
+            let times = if self.line_open { 2 } else { 1 };
+            self.typed.extend([modes.characters[END_OF_FILE]].repeat(times));
         }
         if let Side::Plain { input, .. } = &mut self.side {
             *input = None;
@@ -324,6 +366,9 @@ impl Relay {
     }
 
     fn hand_over(&mut self) {
+        if self.resuming {
+            return;
+        }
         while let (false, Some(leader)) = (self.typed.is_empty(), &self.leader) {
             match files::write(leader.as_fd(), &self.typed) {
                 Ok(written) => drop(self.typed.drain(..written)),
@@ -337,14 +382,81 @@ impl Relay {
 
     /// Gives the keyboard to the command: raw mode, and the size as it is now.
     fn lend(&mut self) {
-        self.line_given = false;
+        (self.line_given, self.hidden) = (false, false);
         self.sync_size();
+        let now = match &self.side {
+            Side::Terminal(terminal) => terminal::modes(terminal.fd.as_fd()),
+            Side::Plain { .. } | Side::Gone => return,
+        };
+        let Ok(now) = now else { return };
+        // Lent already, and still raw: what is to be put back is older than that.
+        let before = self.before.filter(|before| now.is_raw_of(before)).unwrap_or(now);
+        self.give_modes(before);
+        self.read_lines_typed_ahead(&before);
+        if let Side::Terminal(terminal) = &self.side {
+            let raw = if self.whole { before.raw() } else { before.raw_input() };
+            let _ = terminal::set_modes(terminal.fd.as_fd(), &raw);
+        }
+        self.before = Some(before);
+        if self.resuming && before.is_line_mode() {
+            self.hand_over_hidden();
+        }
+    }
+
+    /// What was typed before the loan has been echoed, by our terminal, and is not to be echoed again by the command's. Only while
+    /// the command is stopped: it could be setting modes itself.
+    fn hand_over_hidden(&mut self) {
         let Side::Terminal(terminal) = &self.side else { return };
-        if let Ok(now) = terminal::modes(terminal.fd.as_fd()) {
-            // Lent already, and still raw: what is to be put back is older than that.
-            let before = self.before.filter(|before| before.raw() == now).unwrap_or(now);
-            let _ = terminal::set_modes(terminal.fd.as_fd(), &before.raw());
-            self.before = Some(before);
+        if !self.loan_is_over() && terminal.own && is_readable(terminal.fd.as_fd()) {
+            // The part of a line that is not whole yet.
+            let _ = self.read_keys(false);
+        }
+        let Some(leader) = self.leader.as_ref().filter(|_| !self.typed.is_empty()) else { return };
+        let (Ok(follower), Ok(modes)) = (terminal::open_follower(leader.as_fd()), terminal::modes(leader.as_fd())) else { return };
+        // A key that makes a signal waits until the command goes on: its continuation would discard the signal.
+        let makes_signal = |key: &u8| modes.local & libc::ISIG != 0 && [INTERRUPT, QUIT, SUSPEND].iter().any(|at| modes.characters[*at] == *key);
+        let until = self.typed.iter().position(makes_signal).unwrap_or(self.typed.len());
+        if until == 0 {
+            return;
+        }
+        let _ = terminal::set_modes(leader.as_fd(), &modes.hidden());
+        if let Ok(written) = files::write(leader.as_fd(), &self.typed[..until]) {
+            self.typed.drain(..written);
+        }
+        // Keys are taken in by a worker of the kernel, which a poll of the follower waits for (n_tty_poll).
+        is_readable(follower.as_fd());
+        let _ = terminal::set_modes(leader.as_fd(), &modes);
+    }
+
+    /// Modes that were set on our terminal since the command got them are set on its own, unless it has chosen its own.
+    fn give_modes(&mut self, now: Modes) {
+        if now == self.given || self.command_modes() != Some(self.given) {
+            return;
+        }
+        if let Some(leader) = &self.leader {
+            let _ = terminal::set_modes(leader.as_fd(), &now);
+        }
+        self.given = now;
+    }
+
+    /// Whole lines that were typed before the loan are read while the terminal still knows them as lines: in raw mode an end of
+    /// file among them would read as a NUL byte.
+    fn read_lines_typed_ahead(&mut self, modes: &Modes) {
+        let mut chunk = [0; CHUNK];
+        loop {
+            let Side::Terminal(terminal) = &self.side else { return };
+            if !terminal.own || modes.local & libc::ICANON == 0 || self.typed.len() >= MAX_TYPED || !is_readable(terminal.fd.as_fd()) {
+                return;
+            }
+            match files::read(terminal.fd.as_fd(), &mut chunk) {
+                Ok(0) => self.end_of_input(),
+                Ok(length) => self.on_keys(&chunk[..length]),
+                Err(_) => return,
+            }
+            // The rest may be for somebody else.
+            if self.loan_ends_with_the_line() {
+                return;
+            }
         }
     }
 
@@ -352,21 +464,39 @@ impl Relay {
     fn take_back(&mut self) {
         let (Some(before), Side::Terminal(terminal)) = (self.before.take(), &self.side) else { return };
         let fd = terminal.fd.as_fd();
-        if terminal::in_foreground(fd) != Some(false) && terminal::modes(fd).is_ok_and(|now| now == before.raw()) {
+        if terminal::in_foreground(fd) != Some(false) && terminal::modes(fd).is_ok_and(|now| now.is_raw_of(&before)) {
             let _ = terminal::set_modes(fd, &before);
         }
     }
 
-    /// A loan in a pipeline is for one line, as long as the command is content with lines.
+    /// Whether a neighbour may be waiting for the next line.
+    fn loan_ends_with_the_line(&self) -> bool {
+        !self.whole && (!self.reads_keys || self.hidden || self.before.is_some_and(|before| !before.is_line_mode()))
+    }
+
+    /// A loan in a pipeline may be for one line, as long as the command is content with lines; and it is over when somebody else
+    /// has set the terminal's modes. Not before what was read meanwhile is shown: it is meant for a raw screen.
     fn loan_is_over(&self) -> bool {
-        !self.whole && self.before.is_some() && self.line_given && self.typed.is_empty() && self.command_modes().is_some_and(|m| m.is_line_mode())
+        let (Some(before), false, true) = (self.before, self.whole, self.output.is_empty()) else { return false };
+        let line_is_over = self.line_given && self.typed.is_empty() && self.loan_ends_with_the_line() && self.command_modes().is_some_and(|m| m.is_line_mode());
+        line_is_over || self.terminal_modes().is_some_and(|now| !now.is_raw_of(&before))
     }
 
     fn end_loan_if_over(&mut self) -> Option<Next> {
-        self.loan_is_over().then(|| {
-            self.take_back();
-            Next::Background
-        })
+        if self.loan_is_over() { self.end_loan() } else { None }
+    }
+
+    fn end_loan(&mut self) -> Option<Next> {
+        self.take_back();
+        self.foreground = false;
+        Some(Next::Background)
+    }
+
+    fn terminal_modes(&self) -> Option<Modes> {
+        match &self.side {
+            Side::Terminal(terminal) => terminal::modes(terminal.fd.as_fd()).ok(),
+            Side::Plain { .. } | Side::Gone => None,
+        }
     }
 
     /// The modes of the command's terminal.
@@ -378,7 +508,7 @@ impl Relay {
     fn in_foreground(&self) -> Option<bool> {
         match &self.side {
             Side::Terminal(terminal) => terminal::in_foreground(terminal.fd.as_fd()),
-            Side::Plain { .. } => None,
+            Side::Plain { .. } | Side::Gone => None,
         }
     }
 
@@ -396,53 +526,79 @@ impl Relay {
     /// We caught a signal.
     pub fn on_signal(&mut self, arrived: Arrived) -> Option<Next> {
         match arrived.signal {
-            // The kernel tells the command itself when its terminal's size changes; a signal without a change is somebody's wish.
-            signals::WINCH if self.sync_size() || arrived.from_kernel => None,
-            signals::CONT => {
-                self.on_continued();
-                Some(Next::Signal(signals::CONT))
-            }
+            // The kernel tells the foreground of the command's terminal itself when the size changes; a signal without a change is
+            // somebody's wish.
+            signals::WINCH if (self.sync_size() || arrived.from_kernel) && self.foreground => None,
+            signals::CONT => Some(self.on_continued()),
             signal => {
-                self.stop_is_ours |= [signals::TSTP, signals::TTIN, signals::TTOU].contains(&signal);
+                if [signals::TSTP, signals::TTIN, signals::TTOU].contains(&signal) {
+                    self.stop_passed_on = Some(signal);
+                }
                 Some(Next::Signal(signal))
             }
         }
     }
 
-    /// We were stopped by what cannot be caught, and are back: a shell may have set modes of its own meanwhile.
-    fn on_continued(&mut self) {
-        if self.before.is_none() {
-            return;
+    /// We were stopped by what cannot be caught, and are back: a shell may have set modes of its own meanwhile, or have put us into
+    /// the background.
+    fn on_continued(&mut self) -> Next {
+        if self.before.is_some() && self.in_foreground() == Some(false) {
+            (self.before, self.foreground) = (None, false);
+            return Next::Continue { foreground: false };
         }
-        if self.in_foreground() == Some(false) {
-            self.before = None;
-        } else {
+        if self.before.is_some() {
             self.lend();
         }
+        Next::Signal(signals::CONT)
+    }
+
+    /// The command goes on: what was typed meanwhile is for it.
+    pub fn on_resumed(&mut self) {
+        self.resuming = false;
+        self.hand_over();
     }
 
     /// The command has stopped. Either it wants the keyboard and may have it, or we stop too, and come back with it.
     pub fn on_stopped(&mut self, signal: u8) -> Option<Next> {
+        self.resuming = true;
         self.drain();
         let wants_terminal = [signals::TTIN, signals::TTOU].contains(&signal);
-        let not_background = self.in_foreground() != Some(false);
-        let ours = std::mem::take(&mut self.stop_is_ours);
-        if wants_terminal && not_background && !ours {
-            self.lend();
-            return Some(Next::Continue { foreground: true });
+        let passed_on = self.stop_passed_on.take();
+        // A command that catches the signal stops by another one in the end.
+        let ours = passed_on.is_some_and(|passed_on| passed_on == signal || !wants_terminal);
+        if wants_terminal && !ours && self.in_foreground() != Some(false) {
+            return Some(self.give_keyboard());
         }
         let had_keyboard = self.before.is_some();
         self.take_back();
         // The terminal's own stop signals go to a whole job: to our neighbours in the pipeline too, unless they have had it.
-        let group = !ours && signal != signals::STOP;
-        signals::stop_self(signal, group);
-        let foreground = (had_keyboard || self.whole) && self.in_foreground() != Some(false);
-        if foreground {
-            self.lend();
-        } else {
-            self.sync_size();
+        let typed = self.signal_typed.take() == Some(signals::TSTP);
+        let signal = if signal == signals::STOP && typed { signals::TSTP } else { signal };
+        let stopped = signals::stop_self(signal, !ours && signal != signals::STOP);
+        let in_foreground = self.in_foreground() != Some(false);
+        if (had_keyboard || self.whole) && in_foreground {
+            return Some(self.give_keyboard());
         }
-        Some(Next::Continue { foreground })
+        if wants_terminal && !stopped && !in_foreground {
+            return Some(self.refuse_keyboard());
+        }
+        self.sync_size();
+        self.foreground = false;
+        Some(Next::Continue { foreground: false })
+    }
+
+    fn give_keyboard(&mut self) -> Next {
+        self.lend();
+        self.foreground = true;
+        Next::Continue { foreground: true }
+    }
+
+    /// Nobody will ever bring us to the foreground: our group is orphaned, and the kernel would answer our own reading with EIO.
+    /// The command finds the end of its input.
+    fn refuse_keyboard(&mut self) -> Next {
+        self.end_of_input();
+        self.foreground = true;
+        Next::Continue { foreground: true }
     }
 
     /// The command has ended and all it wrote is shown: put the terminal back, and let our neighbours know what was typed at
@@ -450,7 +606,7 @@ impl Relay {
     pub fn finish(&mut self, end: End) {
         self.take_back();
         if let End::Signal(signal @ (signals::INT | signals::QUIT)) = end
-            && self.signal_typed
+            && self.signal_typed == Some(signal)
             && matches!(self.side, Side::Terminal(_))
         {
             let _ = signals::send(Target::OwnGroup, signal);
@@ -462,6 +618,12 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.take_back();
     }
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut wait = crate::event::Wait::with_capacity(1);
+    wait.watch((), fd, true, false);
+    wait.run(0, Some(0)).iter().any(|(_, ready)| ready.readable && !ready.hangup)
 }
 
 fn is_writable(fd: BorrowedFd<'_>) -> bool {

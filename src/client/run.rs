@@ -15,8 +15,11 @@ use crate::proto::message::{self, Bytes, Code, Run, Terminal, kind};
 use crate::sys::process::{self, Inheritance};
 use crate::sys::signals::{self, SignalReader, SignalSet};
 use crate::sys::{files, terminal};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+
+/// How soon a request is tried again whose descriptors the kernel had no room for.
+const RETRY_MS: u64 = 2;
 
 /// A command to be run on the other side.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +69,10 @@ pub fn run(command: &Command, invocation: &Invocation, sockets: &[PathBuf], op: 
 
 /// The same, and says how long each part took.
 pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf], op: OpId, times: &mut Times) -> Result<Outcome> {
+    // Before anything of ours is opened, and takes a number that was free.
+    if let Some(number) = command.extra.iter().find(|number| files::inherited(i32::from(**number)).is_none()) {
+        return Err(Error::new(format!("descriptor {number} is not open; --fd passes only open ones")));
+    }
     let inheritance = process::inheritance();
     let streams = capture::streams(command.pty, command.detach, &inheritance);
     // All of it is ready before the connection is: a daemon that wakes up for that finds the request there.
@@ -82,7 +89,7 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     };
     times.connected = process::monotonic_us();
     let mut conversation = Conversation { channel: Channel::new(socket), signals, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
-    conversation.push_out(request, fds)?;
+    conversation.push_out(&request, &fds)?;
     match conversation.first_answer()? {
         First::SameSide => {
             conversation.signals.restore_mask();
@@ -123,36 +130,49 @@ enum Source {
 
 impl Conversation {
     /// Sends all of the request within the deadline.
-    fn push_out(&mut self, request: Vec<u8>, fds: Vec<OwnedFd>) -> Result<()> {
+    fn push_out(&mut self, request: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         let mut raised = false;
-        let mut sent = self.channel.send_frame(request, fds);
         loop {
-            let too_many = match sent {
-                Ok(()) if self.channel.unsent() == 0 => return Ok(()),
-                Ok(()) => false,
+            match self.channel.begin(request, fds) {
+                Ok(()) => break,
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {}
                 // Descriptors under way count against our own limit, those of other processes of the user too (unix(7)).
                 Err(e) if e.raw_os_error() == Some(libc::ETOOMANYREFS) => {
                     if !std::mem::replace(&mut raised, true) {
                         process::raise_descriptor_limit();
+                        continue;
                     }
-                    true
                 }
-                // A daemon that refused and hung up has left its reason behind.
-                Err(e) => return if self.channel.fill() == Filled::Some { Ok(()) } else { Err(Error::io("send the request to the daemon", &e)) },
-            };
-            let now = process::monotonic_ms();
-            if self.deadline.is_some_and(|at| now >= at) {
-                return Err(silent());
+                Err(e) => return self.send_failed(&e),
             }
-            if too_many {
-                Wait::<()>::with_capacity(0).run(now, Some(now + 2));
-            } else {
-                let mut wait = Wait::with_capacity(1);
-                wait.watch((), self.channel.as_fd(), false, true);
-                wait.run(now, self.deadline);
-            }
-            sent = self.channel.flush();
+            // Nobody tells us when others' descriptors have arrived.
+            let now = self.in_time()?;
+            Wait::<()>::with_capacity(0).run(now, Some(now + RETRY_MS));
         }
+        while self.channel.unsent() > 0 {
+            let now = self.in_time()?;
+            let mut wait = Wait::with_capacity(1);
+            wait.watch((), self.channel.as_fd(), false, true);
+            wait.run(now, self.deadline);
+            if let Err(e) = self.channel.flush() {
+                return self.send_failed(&e);
+            }
+        }
+        Ok(())
+    }
+
+    /// A daemon that refused and hung up has left its reason behind.
+    fn send_failed(&mut self, error: &std::io::Error) -> Result<()> {
+        if self.channel.fill() == Filled::Some { Ok(()) } else { Err(Error::io("send the request to the daemon", error)) }
+    }
+
+    /// The time now, unless the deadline of the next answer has passed.
+    fn in_time(&self) -> Result<u64> {
+        let now = process::monotonic_ms();
+        if self.deadline.is_some_and(|at| now >= at) {
+            return Err(Error::new(format!("the daemon has not answered within {} s: it is stopped or overloaded; the command may still run later", HANDSHAKE_MS / 1000)));
+        }
+        Ok(now)
     }
 
     /// Waits until the command runs, or does not.
@@ -175,10 +195,7 @@ impl Conversation {
                     other => return Err(unexpected(other)),
                 }
             }
-            let now = process::monotonic_ms();
-            if self.deadline.is_some_and(|at| now >= at) {
-                return Err(silent());
-            }
+            let now = self.in_time()?;
             let mut wait = Wait::with_capacity(2);
             wait.watch(Source::Socket, self.channel.as_fd(), true, false);
             wait.watch(Source::Signals, self.signals.as_fd(), true, false);
@@ -198,7 +215,8 @@ impl Conversation {
     /// The run itself: waits for ever, as the command may; the daemon's death is an event.
     fn until_the_end(&mut self, streams: Streams, command: &Command, leader: Option<OwnedFd>) -> Result<End> {
         let mut voice = None;
-        if !command.keep_streams {
+        // A command that has ended already leaves nobody to wait for our copies; they go with us.
+        if !command.keep_streams && !self.has_ended() {
             voice = capture::late_voice(&streams);
             // The command has these now. Kept here too, they would keep its readers and writers waiting when it closes them.
             files::close_inherited(&capture::passed_numbers(&streams, &command.extra));
@@ -210,6 +228,11 @@ impl Conversation {
             regain_voice(voice);
         }
         end
+    }
+
+    /// The last word is here already.
+    fn has_ended(&self) -> bool {
+        self.channel.peek().is_some_and(|header| header.kind == kind::Exited)
     }
 
     fn attend(&mut self, mut relay: Option<&mut Relay>) -> Result<End> {
@@ -228,7 +251,12 @@ impl Conversation {
                         let message::Stopped { signal } = decode(&frame)?;
                         self.on_stopped(signal, relay.as_deref_mut())?;
                     }
-                    kind::Continued | kind::Accepted => {}
+                    kind::Continued => {
+                        if let Some(relay) = &mut relay {
+                            relay.on_resumed();
+                        }
+                    }
+                    kind::Accepted => {}
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
                         return Err(Error::with_code(refused.text.to_string(), Code::from_number(refused.code).exit()));
@@ -255,8 +283,9 @@ impl Conversation {
             for (source, ready) in wait.run(0, None) {
                 match (source, &mut relay) {
                     (Source::Socket, _) => {
-                        let flushed = self.channel.flush();
-                        if self.channel.fill() == Filled::End || flushed.is_err() {
+                        // What cannot be sent any more may cross with last words: only the end of reading is the end.
+                        let _ = self.channel.flush();
+                        if self.channel.fill() == Filled::End {
                             return Err(Error::new("the daemon died while the command ran; its exit status is lost, and the command has been hung up on"));
                         }
                     }
@@ -340,7 +369,7 @@ impl Conversation {
 }
 
 /// The request's bytes, and the descriptors that travel with it.
-fn request(command: &Command, invocation: &Invocation, streams: &Streams, inheritance: Inheritance, op: OpId) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams, inheritance: Inheritance, op: OpId) -> Result<(Vec<u8>, Vec<BorrowedFd<'s>>)> {
     let mut env = Vec::new();
     for entry in &invocation.env {
         env.extend_from_slice(entry.to_bytes_with_nul());
@@ -363,14 +392,9 @@ fn request(command: &Command, invocation: &Invocation, streams: &Streams, inheri
         not_on_root: root.map(|id| (id.device, id.inode)),
         container: Bytes(capture::container(invocation)),
     };
-    let mut fds = Vec::new();
-    for number in capture::passed_numbers(streams, &command.extra) {
-        let fd = files::inherited(number).ok_or_else(|| Error::new(format!("descriptor {number} is not open; --fd passes only open ones")))?;
-        fds.push(files::duplicate(fd).map_err(|e| Error::io(format!("duplicate descriptor {number}"), &e))?);
-    }
-    if let Some(terminal) = &streams.terminal {
-        fds.push(terminal.fd.try_clone().map_err(|e| Error::io("duplicate the terminal's descriptor", &e))?);
-    }
+    let passed = capture::passed_numbers(streams, &command.extra);
+    let mut fds: Vec<BorrowedFd<'s>> = passed.into_iter().filter_map(files::inherited).collect();
+    fds.extend(streams.terminal.as_ref().map(|terminal| terminal.fd.as_fd()));
     Ok((message::encode(&run, fds.len(), Some(op)), fds))
 }
 
@@ -380,10 +404,6 @@ fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
 
 fn unexpected(kind: u8) -> Error {
     Error::new(format!("the daemon answered with a message of kind {kind}, which we do not know: install the same bkt on both sides"))
-}
-
-fn silent() -> Error {
-    Error::new(format!("the daemon has not answered within {} s: it is stopped or overloaded; the command may still run later", HANDSHAKE_MS / 1000))
 }
 
 /// Puts standard error back where it was, for one last sentence.
@@ -396,10 +416,5 @@ fn regain_voice(voice: Option<OwnedFd>) {
 fn describe(streams: &Streams) -> Option<Terminal> {
     let wanted = streams.terminal.is_some() || streams.forced;
     let fd = streams.terminal.as_ref().map(|t| t.fd.as_fd());
-    wanted.then(|| Terminal {
-        modes: fd.and_then(|fd| terminal::modes(fd).ok()).unwrap_or_default(),
-        size: fd.and_then(|fd| terminal::size(fd).ok()).unwrap_or_default(),
-        foreground: streams.foreground,
-        passed: fd.is_some(),
-    })
+    wanted.then(|| Terminal { modes: streams.modes, size: fd.and_then(|fd| terminal::size(fd).ok()).unwrap_or_default(), foreground: streams.foreground, passed: fd.is_some() })
 }

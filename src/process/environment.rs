@@ -14,7 +14,6 @@
 //! there is neither base nor caller: only `--env` and the last three.
 
 use crate::opid::OpId;
-use std::collections::BTreeSet;
 
 /// Shims may call shims that call shims, so often.
 pub const MAX_DEPTH: u32 = 16;
@@ -121,9 +120,13 @@ const RULES: &[(Rule, &[&str])] = &[
 ];
 
 fn rule(name: &[u8]) -> Rule {
-    let is = |pattern: &&str| match pattern.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning.as_bytes()),
-        None => name == pattern.as_bytes(),
+    // Most patterns differ in the first byte, and looking at that costs next to nothing.
+    let is = |pattern: &str| {
+        pattern.as_bytes().first() == name.first()
+            && match pattern.strip_suffix('*') {
+                Some(beginning) => name.starts_with(beginning.as_bytes()),
+                None => name == pattern.as_bytes(),
+            }
     };
     RULES.iter().find(|(_, names)| names.iter().any(|p| is(&p))).map_or(Rule::Callers, |(rule, _)| *rule)
 }
@@ -155,11 +158,11 @@ pub fn depth(callers: &[u8]) -> u32 {
     number.unwrap_or(0)
 }
 
-/// The command's environment as NUL-terminated strings. Sets, not searches: a hostile caller sends a million variables.
+/// The command's environment as NUL-terminated strings. Sorted, not searched: a hostile caller sends a million variables.
 pub fn merge(server: &[u8], wanted: Wanted<'_>, directory: &[u8], op: OpId) -> Vec<u8> {
-    let (servers, set) = (names_in(server), names_in(wanted.set));
-    let unset: BTreeSet<&[u8]> = strings(wanted.unset).collect();
-    let is_settled = |name: &[u8]| is_ours(name) || unset.contains(name) || set.contains(name);
+    let (servers, set) = (Variables::of(server), Variables::of(wanted.set));
+    let unset = Variables::named(wanted.unset);
+    let is_settled = |name: &[u8]| is_ours(name) || unset.contain(name) || set.contain(name);
 
     let mut out = Vec::with_capacity(server.len() + wanted.callers.len() + wanted.set.len() + directory.len() + 64);
     let mut push = |entry: &[u8]| {
@@ -167,28 +170,19 @@ pub fn merge(server: &[u8], wanted: Wanted<'_>, directory: &[u8], op: OpId) -> V
         out.push(0);
     };
     if !wanted.clear {
-        let mut taken = BTreeSet::new();
-        for entry in strings(wanted.callers) {
-            let Some(name) = name_of(entry) else { continue };
-            let wins = match rule(name) {
-                Rule::Callers => true,
-                Rule::ServersFirst => !servers.contains(name),
-                Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides => false,
-            };
-            // The first of a name wins, as getenv(3) has it.
-            if wins && !is_settled(name) && taken.insert(name) {
-                push(entry);
-            }
-        }
-        for entry in strings(server) {
-            let Some(name) = name_of(entry) else { continue };
-            if !is_settled(name) && !taken.contains(name) && rule(name) != Rule::DroppedOnBothSides {
-                push(entry);
-            }
-        }
+        let mut callers = Variables::of(wanted.callers);
+        callers.keep(|name| match rule(name) {
+            Rule::Callers => !is_settled(name),
+            Rule::ServersFirst => !is_settled(name) && !servers.contain(name),
+            Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides => false,
+        });
+        callers.entries().for_each(&mut push);
+        let left = |name: &[u8]| !is_settled(name) && !callers.contain(name) && rule(name) != Rule::DroppedOnBothSides;
+        servers.0.iter().filter(|(name, _)| left(name)).for_each(|(_, entry)| push(entry));
     }
-    strings(wanted.set).filter(|e| name_of(e).is_some_and(|n| n == b"PWD" || !is_ours(n))).for_each(&mut push);
-    if !set.contains(&b"PWD"[..]) && !unset.contains(&b"PWD"[..]) {
+    let chosen = set.0.iter().filter(|(name, _)| *name == b"PWD" || !is_ours(name));
+    chosen.for_each(|(_, entry)| push(entry));
+    if !set.contain(b"PWD") && !unset.contain(b"PWD") {
         push(&[b"PWD=", directory].concat());
     }
     push(format!("{OP_ID}={op}").as_bytes());
@@ -196,8 +190,38 @@ pub fn merge(server: &[u8], wanted: Wanted<'_>, directory: &[u8], op: OpId) -> V
     out
 }
 
-fn names_in(entries: &[u8]) -> BTreeSet<&[u8]> {
-    strings(entries).filter_map(name_of).collect()
+/// Variables in the order of their names; of several with the same name the first given, as getenv(3) has it.
+struct Variables<'a>(Vec<(&'a [u8], &'a [u8])>);
+
+impl<'a> Variables<'a> {
+    /// From `NAME=VALUE` strings.
+    fn of(entries: &'a [u8]) -> Variables<'a> {
+        Variables::sorted(strings(entries).filter_map(|entry| Some((name_of(entry)?, entry))).collect())
+    }
+
+    /// From names alone.
+    fn named(names: &'a [u8]) -> Variables<'a> {
+        Variables::sorted(strings(names).map(|name| (name, name)).collect())
+    }
+
+    fn sorted(mut all: Vec<(&'a [u8], &'a [u8])>) -> Variables<'a> {
+        // All lie in one run of bytes, so that the lower address is the earlier string.
+        all.sort_unstable_by(|a, b| a.0.cmp(b.0).then(a.1.as_ptr().cmp(&b.1.as_ptr())));
+        all.dedup_by(|later, earlier| later.0 == earlier.0);
+        Variables(all)
+    }
+
+    fn contain(&self, name: &[u8]) -> bool {
+        self.0.binary_search_by(|(n, _)| (*n).cmp(name)).is_ok()
+    }
+
+    fn keep(&mut self, wanted: impl Fn(&[u8]) -> bool) {
+        self.0.retain(|(name, _)| wanted(name));
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().map(|(_, entry)| *entry)
+    }
 }
 
 /// Names whose value is decided here.

@@ -78,14 +78,22 @@ impl Channel {
 
     /// Reads once. Errors of the connection count as its end: there is nobody left to tell.
     pub fn fill(&mut self) -> Filled {
-        let most = if self.incoming.is_empty() { FIRST_READ_BYTES } else { READ_BYTES };
+        // No more than the frame under way needs: what a peer sends beside it waits for the next turn.
+        let missing = frame::peek(&self.incoming).ok().flatten().map_or(0, |f| f.length.saturating_sub(self.incoming.len()));
+        let most = missing.clamp(FIRST_READ_BYTES, READ_BYTES);
         match socket::receive(self.socket.as_fd(), &mut self.incoming, most) {
             Ok(received) => {
                 self.fds.extend(received.fds);
                 self.fds_lost |= received.truncated;
                 if received.length == 0 { Filled::End } else { Filled::Some }
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Filled::None,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                // Thousands of silent peers cost a few bytes each, not a buffer.
+                if self.incoming.is_empty() {
+                    self.incoming = Vec::new();
+                }
+                Filled::None
+            }
             Err(_) => Filled::End,
         }
     }
@@ -100,6 +108,9 @@ impl Channel {
         let announced = found.map_or(0, |f| usize::from(f.header.fds));
         if self.fds_lost {
             return Err(Refusal::new(Code::Busy, "no descriptors free to receive more; try again when fewer commands run"));
+        }
+        if self.fds.len() > socket::MAX_FDS {
+            return Err(Refusal::new(Code::BadDescriptors, format!("{} descriptors came before a whole frame did", self.fds.len())));
         }
         // The first byte of a frame brings all of its descriptors. Before the header is whole nobody can say how many those are.
         if self.fds.len() > announced && (found.is_some() || self.incoming.is_empty()) && !self.more_frames_follow(found) {
@@ -121,13 +132,19 @@ impl Channel {
 
     /// Sends a message, or queues what does not fit now.
     pub fn send<M: Message>(&mut self, message: &M, op: Option<OpId>, fds: Vec<OwnedFd>) -> io::Result<()> {
-        self.send_frame(message::encode(message, fds.len(), op), fds)
+        self.queue(message::encode(message, fds.len(), op), fds)
     }
 
-    /// The same for a frame that is encoded already.
-    pub fn send_frame(&mut self, bytes: Vec<u8>, fds: Vec<OwnedFd>) -> io::Result<()> {
+    fn queue(&mut self, bytes: Vec<u8>, fds: Vec<OwnedFd>) -> io::Result<()> {
         self.outgoing.push_back(Outgoing { bytes, sent: 0, fds });
         self.flush()
+    }
+
+    /// Sends the first frame of a connection with descriptors that stay the caller's, or fails with all of it unsent. What does
+    /// not fit after the first byte, which takes the descriptors along, is queued.
+    pub fn begin(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let sent = socket::send(self.socket.as_fd(), bytes, fds)?;
+        if sent < bytes.len() { self.queue(bytes[sent..].to_vec(), vec![]) } else { Ok(()) }
     }
 
     /// Sends what is queued as far as it goes now.
@@ -140,13 +157,24 @@ impl Channel {
                     first.fds.clear();
                 }
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
-                Err(e) => return Err(e),
+                Err(e) => {
+                    // Nobody will ever read what still waits; kept, it would look like something to be sent, for ever.
+                    if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
+                        self.outgoing.clear();
+                    }
+                    return Err(e);
+                }
             }
             if first.sent == first.bytes.len() {
                 self.outgoing.pop_front();
             }
         }
         Ok(())
+    }
+
+    /// The header of the frame that has come next, if it has.
+    pub fn peek(&self) -> Option<Header> {
+        frame::peek(&self.incoming).ok().flatten().map(|found| found.header)
     }
 
     /// Bytes that wait for the peer to read.
@@ -157,6 +185,11 @@ impl Channel {
     /// Bytes that have come and are no whole frame yet.
     pub fn unread(&self) -> usize {
         self.incoming.len()
+    }
+
+    /// Ends the connection at once, both ways; its end will be read where all ends are.
+    pub fn break_off(&self) {
+        socket::shut_down(self.socket.as_fd());
     }
 
     /// The connection has ended, though maybe with words still unread.

@@ -19,12 +19,13 @@ use crate::server::plan::{self, Context, Decided};
 use crate::server::policy::Policy;
 use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnection, SavedListener};
 use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
+use crate::server::table::Table;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
 use crate::sys::process::{self, Change};
 use crate::sys::signals::{self, SignalReader, SignalSet, Target};
 use crate::sys::socket;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
@@ -34,12 +35,18 @@ use std::path::{Path, PathBuf};
 
 /// Connections at once. A run needs one descriptor of ours, two with a terminal; the kernel's usual hard limit is 4096 or more.
 const MAX_CALLERS: usize = 4096;
-/// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some.
+/// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some. A fifth of a limit that is very low.
 const SPARE_DESCRIPTORS: u64 = 32;
+/// Questions (hello, status, reload, stop) that one connection may ask: one or two are usual, and each costs others time.
+const MAX_QUESTIONS: u32 = 16;
+/// The largest body of anything that is not a run.
+const MAX_SMALL_BODY: usize = 64 * 1024;
+/// The longest name of a command that is kept for logs and answers.
+const MAX_NAME_BYTES: usize = 256;
 /// Bytes of requests that have not been started, of all callers together: eight of the largest.
 const MAX_PENDING_BYTES: usize = 8 * frame::MAX_BODY;
 /// One connection's share of them that is not worth adding up for.
-const SMALL_REQUEST_BYTES: usize = 128 * 1024;
+const SMALL_REQUEST_BYTES: usize = 16 * 1024;
 /// Bytes that may wait for one peer to read; one that reads nothing is as good as gone.
 const MAX_UNSENT_BYTES: usize = 64 * 1024;
 /// Commands started in one turn, so that signals, news and the clock are never behind a long queue.
@@ -50,6 +57,8 @@ const ACCEPTS_PER_TURN: usize = 64;
 const LAST_WORDS_MS: u64 = 2_000;
 /// How long the new binary may take to say that it understands our state.
 const PROBE_MS: u64 = 2_000;
+/// Warnings about descriptors are not repeated sooner: they come and go with every connection.
+const SAME_WARNING_MS: u64 = 60_000;
 /// Share of the descriptor limit at which a warning is due, in percent.
 const DESCRIPTOR_WARNING_PERCENT: u64 = 80;
 
@@ -71,6 +80,9 @@ pub struct Options {
     pub flags: Vec<CString>,
     pub release: &'static str,
 }
+
+/// How `--check-state` ends when all is well. Not 0: any program might end so.
+pub const STATE_UNDERSTOOD: u8 = 100;
 
 /// Checks that the state in a descriptor can be read by this binary: what a running daemon asks before it becomes us.
 pub fn check_state(number: RawFd) -> Result<()> {
@@ -96,6 +108,7 @@ struct Caller {
     /// The pty's leader, until it goes to the client.
     leader: Option<OwnedFd>,
     name: Vec<u8>,
+    questions: u32,
     since_ms: u64,
     /// The connection is to be closed once everything is sent, at the latest then.
     close_by: Option<u64>,
@@ -112,6 +125,8 @@ struct Reloading {
     probe: u32,
     launch: Option<Launch>,
     by: u64,
+    /// Asked for once more meanwhile: the binary may be another one again.
+    again: bool,
 }
 
 struct Daemon {
@@ -120,15 +135,16 @@ struct Daemon {
     policy: Policy,
     signals: SignalReader,
     listener: Option<Listener>,
-    callers: BTreeMap<u64, Caller>,
+    callers: Table<Caller>,
     /// Which caller a child belongs to.
-    children: BTreeMap<u32, u64>,
+    children: Vec<(u32, u64)>,
     queue: VecDeque<u64>,
     next_id: u64,
     served: u64,
     started_ms: u64,
     descriptor_limit: u64,
-    descriptor_warned: bool,
+    /// When running out of descriptors was last warned of.
+    descriptor_warned: Option<u64>,
     /// Given up for a moment when the table is full, to tell a caller so.
     reserve: Option<File>,
     /// Accepting again makes sense from then on.
@@ -161,7 +177,7 @@ impl Daemon {
         };
         let listener = match (&saved, options.inherited) {
             (Some(saved), _) => adopt_listener(&saved.listener)?,
-            (None, Some(number)) => Listener::adopt(files::adopt(number).map_err(|e| Error::io("LISTEN_FDS", &e))?, options.socket.clone(), None)?,
+            (None, Some(number)) => Listener::inherit(files::adopt(number).map_err(|e| Error::io("LISTEN_FDS", &e))?, &options.socket, user)?,
             (None, None) => Listener::make(&options.socket, user)?,
         };
         let now = process::monotonic_ms();
@@ -181,14 +197,14 @@ impl Daemon {
             policy: Policy::everything(),
             signals,
             listener: Some(listener),
-            callers: BTreeMap::new(),
-            children: BTreeMap::new(),
+            callers: Table::new(),
+            children: Vec::new(),
             queue: VecDeque::new(),
             next_id: 1,
             served: 0,
             started_ms: now,
             descriptor_limit,
-            descriptor_warned: false,
+            descriptor_warned: None,
             reserve: File::open("/dev/null").ok(),
             pause_until: None,
             reloading: None,
@@ -235,18 +251,18 @@ impl Daemon {
         if let (Some(listener), None) = (&self.listener, self.pause_until) {
             wait.watch(Source::Listener, listener.as_fd(), true, false);
         }
-        for (id, caller) in &self.callers {
+        for (id, caller) in self.callers.iter() {
             if let Some(channel) = &caller.channel {
-                wait.watch(Source::Connection(*id), channel.as_fd(), caller.close_by.is_none(), channel.unsent() > 0);
+                wait.watch(Source::Connection(id), channel.as_fd(), caller.close_by.is_none(), channel.unsent() > 0);
             }
             match &caller.child {
-                Some(Child::Direct { launch: Some(launch), watched: true, .. }) => wait.watch(Source::Child(*id), launch.as_fd(), true, false),
-                Some(Child::Monitored { link: Some(link), .. }) => wait.watch(Source::Child(*id), link.as_fd(), true, false),
+                Some(Child::Direct { launch: Some(launch), watched: true, .. }) => wait.watch(Source::Child(id), launch.as_fd(), false, false),
+                Some(Child::Monitored { link: Some(link), .. }) => wait.watch(Source::Child(id), link.as_fd(), true, false),
                 _ => {}
             }
         }
         if let Some(Reloading { launch: Some(launch), .. }) = &self.reloading {
-            wait.watch(Source::Probe, launch.as_fd(), true, false);
+            wait.watch(Source::Probe, launch.as_fd(), false, false);
         }
         wait.run(now, if self.queue.is_empty() { self.deadline() } else { Some(now) })
     }
@@ -280,17 +296,22 @@ impl Daemon {
                 }
                 continue;
             }
-            let Some(&id) = self.children.get(&pid) else { continue };
+            let Some(at) = self.children.iter().position(|(child, _)| *child == pid) else { continue };
+            let (_, id) = self.children[at];
             if let Change::Ended(_) = change {
-                self.children.remove(&pid);
+                self.children.swap_remove(at);
             }
             // What a child had to say before this is heard before this.
             self.on_child(id);
-            let Some(caller) = self.callers.get_mut(&id) else { continue };
+            let Some(caller) = self.callers.get_mut(id) else { continue };
             match (change, &mut caller.child) {
-                (Change::Ended(_), Some(Child::Monitored { monitor, .. })) => {
+                (Change::Ended(_), Some(Child::Monitored { monitor, command, .. })) => {
                     *monitor = None;
-                    self.on(id, Event::MonitorLost);
+                    let event = match command {
+                        0 => Event::NotStarted(Refusal::new(Code::Internal, "the command's monitor died before the command ran")),
+                        _ => Event::MonitorLost,
+                    };
+                    self.on(id, event);
                 }
                 (Change::Ended(end), _) => self.on_end(id, pid, end),
                 (Change::Stopped(signal), Some(Child::Direct { .. })) => self.on(id, Event::Stopped(signal)),
@@ -303,7 +324,7 @@ impl Daemon {
     fn on_end(&mut self, id: u64, command: u32, end: End) {
         // The number of a group is not given to anybody else while it has a member.
         let group_left = signals::send(Target::Group(command), 0).is_ok();
-        if let Some(caller) = self.callers.get(&id) {
+        if let Some(caller) = self.callers.get(id) {
             let how = match end {
                 End::Code(code) => format!("exit status {code}"),
                 End::Signal(signal) => format!("killed by signal {signal}"),
@@ -321,10 +342,13 @@ impl Daemon {
             let Some(listener) = &self.listener else { return };
             match socket::accept(listener.as_fd()) {
                 Ok(connection) => self.on_accepted(connection),
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock) => return,
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => return self.on_full_table(&e),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
                 Err(e) => {
-                    log::warn!("accept: {e}");
+                    if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) && self.on_full_table(&e) {
+                        continue;
+                    }
+                    // Whoever waits there still waits, and would wake us at once.
+                    self.pause_until = Some(process::monotonic_ms() + 50);
                     return;
                 }
             }
@@ -340,16 +364,22 @@ impl Daemon {
             Err(e) => Some(Refusal::new(Code::Internal, format!("cannot tell who is calling: {e}"))),
             Ok(_) => self.at_limit(&connection),
         };
+        let mut channel = Channel::new(connection);
+        if refused.is_some() {
+            // Only to learn which operation it is that is refused.
+            channel.fill();
+        }
         let id = self.next_id;
         self.next_id += 1;
         let caller = Caller {
-            channel: Some(Channel::new(connection)),
+            op: channel.peek().and_then(|header| header.op),
+            channel: Some(channel),
             session: Session::new(now),
-            op: None,
             request: None,
             child: None,
             leader: None,
             name: vec![],
+            questions: 0,
             since_ms: now,
             close_by: None,
         };
@@ -362,7 +392,8 @@ impl Daemon {
     }
 
     fn at_limit(&self, connection: &OwnedFd) -> Option<Refusal> {
-        let few_left = connection.as_raw_fd() as u64 + SPARE_DESCRIPTORS >= self.descriptor_limit;
+        let spare = SPARE_DESCRIPTORS.min(self.descriptor_limit / 5);
+        let few_left = connection.as_raw_fd() as u64 + spare >= self.descriptor_limit;
         (self.callers.len() >= MAX_CALLERS || few_left)
             .then(|| Refusal::new(Code::Busy, format!("{} commands and callers are all this daemon can hold; try again", self.callers.len())))
     }
@@ -370,28 +401,36 @@ impl Daemon {
     /// The kernel gives the lowest free number, so the number of a new descriptor says how many there are at least.
     fn watch_descriptors(&mut self, newest: &OwnedFd) {
         let high = newest.as_raw_fd() as u64 * 100 >= self.descriptor_limit * DESCRIPTOR_WARNING_PERCENT;
-        if high && !self.descriptor_warned {
+        if high && self.may_warn() {
             log::warn!("{} of at most {} descriptors are open", newest.as_raw_fd() + 1, self.descriptor_limit);
         }
-        self.descriptor_warned = high;
     }
 
-    /// Not even one descriptor is left to say so with: the reserve is, once; then accepting waits a little.
-    fn on_full_table(&mut self, error: &io::Error) {
-        log::error!("accept: {error}; callers are told to try again");
-        self.reserve = None;
-        if let Some(Ok(connection)) = self.listener.as_ref().map(|l| socket::accept(l.as_fd())) {
-            let refusal = message::Refused { code: Code::Busy as u8, text: "the daemon has no free descriptor; try again" };
-            let _ = Channel::new(connection).send(&refusal, None, vec![]);
+    fn may_warn(&mut self) -> bool {
+        let now = process::monotonic_ms();
+        let due = self.descriptor_warned.is_none_or(|at| now - at >= SAME_WARNING_MS);
+        if due {
+            self.descriptor_warned = Some(now);
         }
+        due
+    }
+
+    /// Not even one descriptor is left to say so with: the reserve is. Says whether it served.
+    fn on_full_table(&mut self, error: &io::Error) -> bool {
+        if self.may_warn() {
+            log::error!("accept: {error}; callers are told to try again");
+        }
+        self.reserve = None;
+        let accepted = self.listener.as_ref().map(|l| socket::accept(l.as_fd()));
+        let told = accepted.and_then(io::Result::ok).map(|connection| turn_away(connection, Code::Busy, "the daemon has no free descriptor; try again"));
         self.reserve = File::open("/dev/null").ok();
-        self.pause_until = Some(process::monotonic_ms() + 50);
+        told.is_some() && self.reserve.is_some()
     }
 
     fn on_connection(&mut self, id: u64, readable: bool) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         let Some(channel) = &mut caller.channel else { return };
-        if channel.flush().is_err() || channel.unsent() > MAX_UNSENT_BYTES {
+        if channel.flush().is_err() {
             return self.on_gone(id);
         }
         if caller.close_by.is_some() {
@@ -412,28 +451,34 @@ impl Daemon {
     }
 
     fn on_gone(&mut self, id: u64) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         if let Some(channel) = &caller.channel
             && channel.unread() > 0
         {
             log::warn!(op_id:% = op_text(caller.op); "a caller left in the middle of a request ({} bytes)", channel.unread());
         }
         caller.channel = None;
+        // Nobody will take it any more; kept, it would hold up a command that nobody reads.
+        caller.leader = None;
         // Whether the command has begun decides how its child is ended.
         self.on_child(id);
         self.on(id, Event::Gone);
     }
 
     fn on_bytes(&mut self, id: u64) {
-        while let Some(caller) = self.callers.get_mut(&id) {
+        while let Some(caller) = self.callers.get_mut(id) {
             let Some(channel) = &mut caller.channel else { return };
             if caller.close_by.is_some() {
                 return;
             }
-            match channel.next() {
+            // Known from now on, should the rest never come.
+            let (op, next) = (channel.peek().and_then(|header| header.op), channel.next());
+            let unread = channel.unread();
+            caller.learn_op(op);
+            match next {
                 Err(refusal) => return self.refuse(id, refusal),
                 Ok(Some(frame)) => self.on_frame(id, frame),
-                Ok(None) if channel.unread() > SMALL_REQUEST_BYTES && self.pending_bytes() > MAX_PENDING_BYTES => {
+                Ok(None) if unread > SMALL_REQUEST_BYTES && self.pending_bytes() > MAX_PENDING_BYTES => {
                     return self.refuse(id, Refusal::new(Code::Busy, "too many large requests at once; try again"));
                 }
                 Ok(None) => return,
@@ -447,16 +492,19 @@ impl Daemon {
     }
 
     fn on_frame(&mut self, id: u64, frame: Frame) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
-        caller.op = frame.header.op.or(caller.op);
         if frame.header.version != frame::VERSION {
             let text = format!("you speak protocol version {}, this daemon {}: install the same bkt on both sides", frame.header.version, frame::VERSION);
             return self.refuse(id, Refusal::new(Code::BadVersion, text));
         }
         // Whether the command has begun decides what a message does; that may not have been looked at yet.
         self.on_child(id);
-        if frame.header.kind != kind::Run && !frame.fds.is_empty() {
-            return self.refuse(id, Refusal::new(Code::BadDescriptors, format!("a frame of kind {} carries no descriptors", frame.header.kind)));
+        if (kind::Hello..=kind::Stop).contains(&frame.header.kind) && frame.header.kind != kind::Run {
+            if !frame.fds.is_empty() {
+                return self.refuse(id, Refusal::new(Code::BadDescriptors, format!("a frame of kind {} carries no descriptors", frame.header.kind)));
+            }
+            if frame.body().len() > MAX_SMALL_BODY {
+                return self.refuse(id, Refusal::new(Code::BadFrame, format!("a frame of kind {} is no longer than {MAX_SMALL_BODY} bytes", frame.header.kind)));
+            }
         }
         if let Err(refusal) = self.on_message(id, frame) {
             self.refuse(id, refusal);
@@ -465,6 +513,14 @@ impl Daemon {
 
     fn on_message(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let body = frame.body();
+        if matches!(frame.header.kind, kind::Hello | kind::StatusRequest | kind::Reload | kind::Stop)
+            && let Some(caller) = self.callers.get_mut(id)
+        {
+            caller.questions += 1;
+            if caller.questions > MAX_QUESTIONS {
+                return Err(Refusal::new(Code::BadRequest, format!("one connection asks at most {MAX_QUESTIONS} questions")));
+            }
+        }
         match frame.header.kind {
             kind::Run => return self.on_run(id, frame),
             kind::Signal => {
@@ -485,7 +541,8 @@ impl Daemon {
             kind::Hello => {
                 let hello: message::Hello<'_> = message::decode(body)?;
                 if hello.release != self.options.release {
-                    log::warn!("{} is version {}, this daemon {}: install the same on both sides", shown(hello.container.0), shown(hello.release.as_bytes()), self.options.release);
+                    let op = op_text(self.callers.get(id).and_then(|c| c.op));
+                    log::warn!(op_id:% = op; "{} is version {}, this daemon {}: install the same on both sides", shown(hello.container.0), shown(hello.release.as_bytes()), self.options.release);
                 }
                 let (accepted, rejected) = self.policy.judge(&hello.capabilities);
                 let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
@@ -515,9 +572,10 @@ impl Daemon {
         plan::check(&run, frame.fds.len(), &self.context)?;
         self.policy.allow_run(plan::name(&run))?;
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
-        let name = plan::name(&run).to_vec();
+        let name = plan::name(&run);
+        let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
-        let Some(caller) = self.callers.get_mut(&id) else { return Ok(()) };
+        let Some(caller) = self.callers.get_mut(id) else { return Ok(()) };
         if !matches!(caller.session.state(), State::Greeting { .. }) {
             return Err(Refusal::new(Code::BadRequest, "one connection runs one command"));
         }
@@ -530,7 +588,7 @@ impl Daemon {
     }
 
     fn refuse(&mut self, id: u64, refusal: Refusal) {
-        if let Some(caller) = self.callers.get(&id) {
+        if let Some(caller) = self.callers.get(id) {
             let by_peer = matches!(refusal.code, Code::BadFrame | Code::BadDescriptors | Code::BadVersion | Code::UnknownMethod | Code::BadRequest | Code::Denied | Code::TooSlow);
             let level = if by_peer { log::Level::Warn } else { log::Level::Info };
             log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
@@ -544,7 +602,7 @@ impl Daemon {
         for _ in 0..STARTS_PER_TURN {
             let Some(id) = self.queue.pop_front() else { return };
             // A caller that has gone before its command was started gets nothing started.
-            if self.callers.get(&id).and_then(|c| c.channel.as_ref()).is_some_and(Channel::peer_is_gone) {
+            if self.callers.get(id).and_then(|c| c.channel.as_ref()).is_some_and(Channel::peer_is_gone) {
                 self.on_gone(id);
                 continue;
             }
@@ -555,7 +613,7 @@ impl Daemon {
     }
 
     fn start_one(&mut self, id: u64) -> Result<(), Refusal> {
-        let Some(caller) = self.callers.get_mut(&id) else { return Ok(()) };
+        let Some(caller) = self.callers.get_mut(id) else { return Ok(()) };
         let (Some(mut frame), Some(op)) = (caller.request.take(), caller.op) else { return Ok(()) };
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
@@ -576,13 +634,13 @@ impl Daemon {
                 forked.pid
             }
         };
-        self.children.insert(pid, id);
+        self.children.push((pid, id));
         self.on(id, Event::Made);
         Ok(())
     }
 
     fn on_not_started(&mut self, id: u64, refusal: Refusal) {
-        if let Some(caller) = self.callers.get(&id) {
+        if let Some(caller) = self.callers.get(id) {
             log::info!(op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
         }
         self.on(id, Event::NotStarted(refusal));
@@ -591,7 +649,7 @@ impl Daemon {
     /// What the child itself says: its birth, and with a terminal all of its life.
     fn on_child(&mut self, id: u64) {
         loop {
-            let Some(caller) = self.callers.get_mut(&id) else { return };
+            let Some(caller) = self.callers.get_mut(id) else { return };
             match &mut caller.child {
                 Some(Child::Direct { launch, .. }) => {
                     let Some(report) = launch.as_ref().map(Launch::report) else { return };
@@ -639,7 +697,7 @@ impl Daemon {
     // ---- what the session decides
 
     fn on(&mut self, id: u64, event: Event) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         let actions = caller.session.on(event, process::monotonic_ms());
         for action in actions {
             self.act(id, action);
@@ -652,7 +710,7 @@ impl Daemon {
             Action::Enqueue => self.queue.push_back(id),
             Action::Discard => self.queue.retain(|queued| *queued != id),
             Action::Watch => {
-                if let Some(Child::Direct { watched, .. }) = self.callers.get_mut(&id).and_then(|c| c.child.as_mut()) {
+                if let Some(Child::Direct { watched, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
                     *watched = true;
                 }
             }
@@ -672,17 +730,23 @@ impl Daemon {
     }
 
     fn reply<M: Message>(&mut self, id: u64, message: &M, fds: Vec<OwnedFd>) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         if let Some(channel) = &mut caller.channel
             && channel.send(message, caller.op, fds).is_err()
         {
             // Its end will be read where all ends are.
             log::debug!(op_id:% = op_text(caller.op); "the caller is gone");
         }
+        if let Some(channel) = &caller.channel
+            && channel.unsent() > MAX_UNSENT_BYTES
+        {
+            log::warn!(op_id:% = op_text(caller.op); "a caller reads nothing; it is taken for gone");
+            channel.break_off();
+        }
     }
 
     fn reply_started(&mut self, id: u64) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         let pid = match caller.child {
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => pid,
             None => 0,
@@ -692,7 +756,7 @@ impl Daemon {
     }
 
     fn signal_group(&self, id: u64, signal: u8) {
-        match self.callers.get(&id).and_then(|c| c.child.as_ref()) {
+        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
             Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) => drop(monitor::tell(link, Order::Signal(signal))),
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => drop(signals::send(Target::Group(*pid), signal)),
             None => {}
@@ -700,20 +764,20 @@ impl Daemon {
     }
 
     fn kill_child(&self, id: u64) {
-        match self.callers.get(&id).and_then(|c| c.child.as_ref()) {
+        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
             Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => drop(signals::send(Target::Process(*pid), signals::KILL)),
             _ => {}
         }
     }
 
     fn order(&self, id: u64, order: Order) {
-        if let Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) = self.callers.get(&id).and_then(|c| c.child.as_ref()) {
+        if let Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) = self.callers.get(id).and_then(|c| c.child.as_ref()) {
             let _ = monitor::tell(link, order);
         }
     }
 
     fn hang_up(&mut self, id: u64) {
-        let Some(caller) = self.callers.get_mut(&id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
         match &caller.channel {
             Some(channel) if channel.unsent() > 0 => caller.close_by = Some(process::monotonic_ms() + LAST_WORDS_MS),
             _ => caller.channel = None,
@@ -721,9 +785,9 @@ impl Daemon {
     }
 
     fn forget_if_over(&mut self, id: u64) {
-        if self.callers.get(&id).is_some_and(|c| c.session.is_over() && c.channel.is_none()) {
+        if self.callers.get(id).is_some_and(|c| c.session.is_over() && c.channel.is_none()) {
             // A monitor that still has to exit is waited for like any child; only nobody asks for it any more.
-            self.callers.remove(&id);
+            self.callers.remove(id);
         }
     }
 
@@ -736,9 +800,9 @@ impl Daemon {
             self.abandon_reload("the new binary did not answer in time");
         }
         let due = |c: &Caller| c.session.deadline().is_some_and(|at| at <= now) || c.close_by.is_some_and(|at| at <= now);
-        let ids: Vec<u64> = self.callers.iter().filter(|(_, c)| due(c)).map(|(id, _)| *id).collect();
+        let ids: Vec<u64> = self.callers.iter().filter(|(_, c)| due(c)).map(|(id, _)| id).collect();
         for id in ids {
-            if let Some(caller) = self.callers.get_mut(&id)
+            if let Some(caller) = self.callers.get_mut(id)
                 && caller.close_by.is_some_and(|at| at <= now)
             {
                 caller.channel = None;
@@ -750,7 +814,7 @@ impl Daemon {
     }
 
     fn note_slow(&self, id: u64, now: u64) {
-        if let Some(caller) = self.callers.get(&id)
+        if let Some(caller) = self.callers.get(id)
             && let State::Greeting { until } = caller.session.state()
             && until <= now
         {
@@ -795,12 +859,17 @@ impl Daemon {
 
     /// First the new binary is asked whether it can read our state; only one that can is exec'ed.
     fn begin_reload(&mut self) {
-        if self.reloading.is_some() || self.ending_by.is_some() {
+        if self.ending_by.is_some() {
+            return;
+        }
+        if let Some(reloading) = &mut self.reloading {
+            reloading.again = true;
             return;
         }
         log::info!("reloading {}", self.context.own_executable.to_string_lossy());
+        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", process::monotonic_us()));
         if let Err(error) = self.start_probe() {
-            log::error!("reload: {error}; this daemon goes on as it is");
+            self.go_on(&error.text);
         }
     }
 
@@ -824,7 +893,7 @@ impl Daemon {
             on_parent_death: signals::KILL,
         };
         let launch = Launch::start(plan).map_err(|e| Error::io("start the new binary", &e))?;
-        self.reloading = Some(Reloading { probe: launch.pid, launch: Some(launch), by: process::monotonic_ms() + PROBE_MS });
+        self.reloading = Some(Reloading { probe: launch.pid, launch: Some(launch), by: process::monotonic_ms() + PROBE_MS, again: false });
         Ok(())
     }
 
@@ -842,23 +911,41 @@ impl Daemon {
     }
 
     fn on_probe_end(&mut self, end: End) {
+        if let Some(reloading) = &mut self.reloading {
+            // Waited for: the number means nothing any more.
+            reloading.probe = 0;
+        }
         self.on_probe_report();
         if self.reloading.is_none() {
             return;
         }
-        if end == End::Code(0) {
-            self.reloading = None;
-            self.become_next();
+        if end == End::Code(STATE_UNDERSTOOD) {
+            if self.reloading.take().is_some_and(|r| r.again) { self.begin_reload() } else { self.become_next() }
         } else {
             self.abandon_reload("the new binary does not understand this daemon's state; restart the daemon when nothing runs");
         }
     }
 
     fn abandon_reload(&mut self, why: &str) {
-        log::error!("reload: {why}; this daemon goes on as it is");
-        if let Some(reloading) = self.reloading.take() {
-            let _ = signals::send(Target::Process(reloading.probe), signals::KILL);
+        let again = self.end_probe();
+        self.go_on(why);
+        if again {
+            self.begin_reload();
         }
+    }
+
+    /// A reload that failed is over, for the supervisor too.
+    fn go_on(&self, why: &str) {
+        log::error!("reload: {why}; this daemon goes on as it is");
+        self.notify("READY=1");
+    }
+
+    /// Says whether a reload was asked for once more.
+    fn end_probe(&mut self) -> bool {
+        let Some(reloading) = self.reloading.take() else { return false };
+        // Not waited for yet, so the number is still its own.
+        let _ = signals::send(Target::Process(reloading.probe), signals::KILL);
+        reloading.again
     }
 
     /// Becomes the next image; returns only where that failed, with everything as it was.
@@ -866,7 +953,6 @@ impl Daemon {
         if self.callers.values().filter_map(|c| c.channel.as_ref()).any(Channel::has_unsent_descriptors) {
             return self.abandon_reload("a terminal is just being handed over; try again");
         }
-        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", process::monotonic_us()));
         let failure = match reload::write(&self.save()) {
             Ok(state) => {
                 let state = OwnedFd::from(state);
@@ -880,8 +966,7 @@ impl Daemon {
             }
             Err(error) => error,
         };
-        log::error!("reload: {failure}; this daemon goes on as it is");
-        self.notify("READY=1");
+        self.go_on(&failure.text);
     }
 
     fn exec_next(&self, state: &OwnedFd) -> io::Error {
@@ -900,7 +985,7 @@ impl Daemon {
             path: path.as_os_str().as_bytes().to_vec(),
             file: file.map(|f| (f.device, f.inode)),
         });
-        let callers = self.callers.iter().map(|(id, caller)| caller.save(*id)).collect();
+        let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
         Saved { started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers }
     }
 
@@ -924,9 +1009,14 @@ impl Daemon {
         (self.started_ms, self.served, self.next_id) = (saved.started_ms, saved.served, saved.next_id);
         for caller in saved.callers {
             let id = caller.id;
-            let caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
+            let mut caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
+            if caller.session.is_over() {
+                caller.close_by = Some(process::monotonic_ms() + LAST_WORDS_MS);
+            }
             match &caller.child {
-                Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => drop(self.children.insert(*pid, id)),
+                // It has been waited for: by now the number may be another child's.
+                _ if matches!(caller.session.state(), State::Sweeping { .. }) => {}
+                Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => self.children.push((*pid, id)),
                 _ => {}
             }
             if caller.request.is_some() {
@@ -946,16 +1036,18 @@ impl Daemon {
         log::info!("ending; {} commands run", self.running());
         self.notify("STOPPING=1");
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
+        // It would become a daemon that knows nothing of ending.
+        self.end_probe();
         if let Some(listener) = self.listener.take() {
-            // Those who had connected and not been accepted are told, not cut off.
-            while let Ok(connection) = socket::accept(listener.as_fd()) {
-                let refusal = message::Refused { code: Code::ShuttingDown as u8, text: "the daemon is ending; the command was not started" };
-                let _ = Channel::new(connection).send(&refusal, None, vec![]);
-            }
+            // The file first: whoever found it before is in the queue, and is told, not cut off.
             listener.remove();
+            while let Ok(connection) = socket::accept(listener.as_fd()) {
+                turn_away(connection, Code::ShuttingDown, "the daemon is ending; the command was not started");
+            }
         }
-        let ids: Vec<u64> = self.callers.keys().copied().collect();
-        for id in ids {
+        for id in self.callers.ids() {
+            // Whether its command has begun decides how it is ended.
+            self.on_child(id);
             self.on(id, Event::Shutdown);
         }
     }
@@ -974,7 +1066,22 @@ impl Daemon {
     }
 }
 
+/// A refusal for a connection that is not even taken.
+fn turn_away(connection: OwnedFd, code: Code, text: &str) {
+    let mut channel = Channel::new(connection);
+    channel.fill();
+    let op = channel.peek().and_then(|header| header.op);
+    let _ = channel.send(&message::Refused { code: code as u8, text }, op, vec![]);
+}
+
 impl Caller {
+    /// The operation's id, as the peer says it. That of a run does not change any more.
+    fn learn_op(&mut self, op: Option<OpId>) {
+        if matches!(self.session.state(), State::Greeting { .. }) {
+            self.op = op.or(self.op);
+        }
+    }
+
     fn save(&self, id: u64) -> SavedCaller {
         let connection = self.channel.as_ref().map(|channel| {
             let (fd, incoming, fds, unsent) = channel.parts();
@@ -1025,6 +1132,7 @@ impl Caller {
             child,
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
+            questions: 0,
             since_ms: saved.since_ms,
             close_by: None,
         })

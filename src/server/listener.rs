@@ -29,14 +29,14 @@ impl Listener {
     /// Listens at `path`: directory 0700, socket 0600. Refuses where a daemon answers there; replaces a stale file.
     pub fn make(path: &Path, user: u32) -> Result<Listener> {
         let directory = path.parent().filter(|d| d.is_absolute()).ok_or_else(|| Error::new(format!("the socket's path {} is not absolute", path.display())))?;
-        prepare_directory(directory, user)?;
-        let _lock = lock(directory)?;
+        let _lock = lock(directory, || prepare_directory(directory, user))?;
         match socket::connect(path) {
             Ok(_) => return Err(already_running(path)),
             // A full queue: busy, but alive.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(already_running(path)),
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(Error::io(format!("cannot tell whether a daemon listens at {}", path.display()), &e)),
-            Err(_) => {}
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
+            // A socket of another type, perhaps, that somebody else uses.
+            Err(e) => return Err(Error::io(format!("cannot tell whether a daemon listens at {}", path.display()), &e)),
         }
         if let Ok(about) = fs::symlink_metadata(path) {
             use std::os::unix::fs::FileTypeExt;
@@ -53,6 +53,17 @@ impl Listener {
         fs::set_permissions(&fresh, Permissions::from_mode(0o600)).and_then(|()| fs::rename(&fresh, path)).map_err(failed)?;
         let file = identity(path).map_err(failed)?;
         Ok(Listener { socket, path: path.to_path_buf(), file: Some(file) })
+    }
+
+    /// A socket that a supervisor made, and will remove; what belongs beside it is ours.
+    pub fn inherit(socket: OwnedFd, path: &Path, user: u32) -> Result<Listener> {
+        if let Some(directory) = path.parent().filter(|d| d.is_absolute()) {
+            prepare_directory(directory, user)?;
+            prepare_refuge(path)?;
+        }
+        // Supervisors hand over blocking ones: accepting would wait where nobody waits to be accepted.
+        files::set_non_blocking(&socket).map_err(|e| Error::io("LISTEN_FDS", &e))?;
+        Listener::adopt(socket, path.to_path_buf(), None)
     }
 
     /// A socket that a supervisor, or our own earlier image, made.
@@ -76,15 +87,17 @@ impl Listener {
         (self.socket.as_fd(), &self.path, self.file)
     }
 
-    /// Stops listening and removes what we made: the file if it is still ours, the refuge, the directory once it is empty.
-    pub fn remove(self) {
+    /// Removes what we made: the file if it is still ours, the refuge, the directory once it is empty.
+    pub fn remove(&self) {
         let (Some(ours), Some(directory)) = (self.file, self.path.parent()) else { return };
         // Without the lock another daemon could put its socket there between the look and the removal.
-        let Ok(_lock) = lock(directory) else { return };
+        let Ok(_lock) = lock(directory, || Ok(())) else { return };
         if identity(&self.path).is_ok_and(|now| now == ours) {
             let _ = fs::remove_file(&self.path);
             let _ = fs::remove_dir(paths::refuge(&self.path));
-            let _ = fs::remove_dir(directory);
+            if paths::is_socket_directory(directory) {
+                let _ = fs::remove_dir(directory);
+            }
         }
     }
 }
@@ -111,6 +124,15 @@ fn prepare_directory(directory: &Path, user: u32) -> Result<()> {
     if about.uid() != user {
         return Err(Error::new(format!("{} belongs to uid {}, not to us (uid {user}): anybody who owns it could take our place", directory.display(), about.uid())));
     }
+    if !paths::is_socket_directory(directory) {
+        // It has another purpose, perhaps: /tmp, or a home. Not ours to change.
+        let open = about.mode() & 0o022 != 0;
+        return if open {
+            Err(Error::new(format!("others may write to {}: they could take our place; give the socket a directory of its own", directory.display())))
+        } else {
+            Ok(())
+        };
+    }
     if about.mode() & 0o077 != 0 {
         let tightened = fs::set_permissions(directory, Permissions::from_mode(0o700));
         tightened.map_err(|e| Error::io(format!("make {} private (mode 0700)", directory.display()), &e))?;
@@ -130,17 +152,31 @@ fn prepare_refuge(socket: &Path) -> Result<()> {
     }
 }
 
-/// Holds the directory itself locked, so that there is no lock file to leave behind.
-fn lock(directory: &Path) -> Result<File> {
-    let open = File::open(directory).map_err(|e| Error::io(format!("open {}", directory.display()), &e))?;
+/// Holds the directory itself locked, so that there is no lock file to leave behind. A daemon that ends removes the directory:
+/// then the lock is one on a directory that nobody will find, and the next is tried.
+fn lock(directory: &Path, prepare: impl Fn() -> Result<()>) -> Result<File> {
     for _ in 0..LOCK_TRIES {
+        prepare()?;
+        let open = match File::open(directory) {
+            Ok(open) => open,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io(format!("open {}", directory.display()), &e)),
+        };
         match files::try_lock(&open) {
-            Ok(()) => return Ok(open),
+            Ok(()) if is_at(&open, directory) => return Ok(open),
+            Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => pause_ms(10),
             Err(e) => return Err(Error::io(format!("lock {}", directory.display()), &e)),
         }
     }
     Err(Error::new(format!("another process has held the lock of {} for 2 s; is a daemon hanging there?", directory.display())))
+}
+
+fn is_at(open: &File, path: &Path) -> bool {
+    match (open.metadata(), fs::metadata(path)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
 }
 
 /// The lock's holder tells nobody when it is done, so there is nothing to wait on but time.

@@ -11,3 +11,4 @@ mod plan;
 pub mod policy;
 mod reload;
 pub mod session;
+mod table;

@@ -366,13 +366,26 @@ impl Session {
                 let refusal = Refusal::new(Code::ShuttingDown, "the daemon is ending; the command was not started");
                 self.on_refuse(refusal, now)
             }
-            State::Starting | State::Running => {
-                let actions = match self.state {
-                    State::Running => vec![Action::SignalGroup(signal::TERM), Action::SignalGroup(signal::CONT)],
-                    _ => vec![Action::KillChild],
-                };
-                self.state = State::Ending { last: signal::TERM, at: now + TERM_GRACE_MS };
+            State::Starting => {
+                let mut actions = self.say(Action::Refuse(Refusal::new(Code::ShuttingDown, "the daemon is ending; the command was ended at its start")));
+                actions.extend(self.hangup());
+                actions.push(Action::KillChild);
+                (self.answer_by, self.look_at) = (None, None);
+                self.state = State::Ending { last: signal::KILL, at: now };
                 actions
+            }
+            State::Running => {
+                self.state = State::Ending { last: signal::TERM, at: now + TERM_GRACE_MS };
+                vec![Action::SignalGroup(signal::TERM), Action::SignalGroup(signal::CONT)]
+            }
+            // Already hung up on: no longer than the others.
+            State::Ending { last: signal::HUP, .. } => {
+                self.state = State::Ending { last: signal::TERM, at: now + TERM_GRACE_MS };
+                vec![Action::SignalGroup(signal::TERM), Action::SignalGroup(signal::CONT)]
+            }
+            State::Sweeping { last: signal::HUP, .. } => {
+                self.state = State::Sweeping { last: signal::TERM, at: now + TERM_GRACE_MS };
+                vec![Action::SignalGroup(signal::TERM), Action::SignalGroup(signal::CONT)]
             }
             State::Ending { .. } | State::Sweeping { .. } | State::Over => vec![],
         }
@@ -451,6 +464,34 @@ mod tests {
         assert!(!session.is_over());
         assert_eq!(session.on(Event::Time, HANGUP_GRACE_MS), [Action::SignalGroup(signal::TERM), Action::SignalGroup(signal::CONT)]);
         assert_eq!(session.on(Event::Time, HANGUP_GRACE_MS + TERM_GRACE_MS), [Action::SignalGroup(signal::KILL)]);
+        assert!(session.is_over());
+    }
+
+    #[test]
+    fn the_end_of_the_daemon_bounds_every_ladder() {
+        let mut running_session = running(Terms::default());
+        let term = [Action::SignalGroup(signal::TERM), Action::SignalGroup(signal::CONT)];
+        assert_eq!(running_session.on(Event::Shutdown, 0), term);
+        let mut hung_up = running(Terms::default());
+        hung_up.on(Event::Gone, 0);
+        assert_eq!(hung_up.on(Event::Shutdown, 10), term);
+        let mut sweeping = running(Terms::default());
+        sweeping.on(Event::Gone, 0);
+        sweeping.on(Event::Ended { end: End::Signal(1), group_left: true }, 1);
+        assert_eq!(sweeping.on(Event::Shutdown, 10), term);
+        for session in [running_session, hung_up, sweeping] {
+            assert!(session.deadline().is_some_and(|at| at <= 10 + TERM_GRACE_MS), "{session:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_being_started_when_the_daemon_ends_is_killed_and_its_caller_told_why() {
+        let mut session = Session::new(0);
+        session.on(Event::Asked(Terms::default()), 0);
+        session.on(Event::Made, 0);
+        let actions = session.on(Event::Shutdown, 0);
+        assert!(matches!(&actions[..], [Action::Refuse(r), Action::Hangup, Action::KillChild] if r.code == Code::ShuttingDown), "{actions:?}");
+        assert_eq!(session.on(Event::Ended { end: End::Signal(9), group_left: false }, 1), []);
         assert!(session.is_over());
     }
 

@@ -96,6 +96,15 @@ pub fn set_close_on_exec(fd: &OwnedFd, on: bool) -> io::Result<()> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) }).map(drop)
 }
 
+/// For the open description, which others may share.
+pub fn set_non_blocking(fd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: an open descriptor; plain numbers.
+    unsafe {
+        let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))?;
+        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)).map(drop)
+    }
+}
+
 /// A duplicate, close-on-exec, numbered 3 or higher.
 pub fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: an open descriptor; the new one is ours.

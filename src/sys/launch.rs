@@ -195,8 +195,19 @@ impl Launch {
         &self.report
     }
 
-    /// What is known of the birth by now; never waits.
+    /// The child has exec'ed or exited: either closes its end of the pipe. A failure that is written already is not looked at
+    /// before that, or the memory would go with it, unfreed.
+    fn is_done_with_memory(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.report.as_raw_fd(), events: 0, revents: 0 };
+        // SAFETY: one valid structure, no waiting.
+        unsafe { libc::poll(&raw mut poll, 1, 0) > 0 && poll.revents & libc::POLLHUP != 0 }
+    }
+
+    /// What is known of the birth by now; never waits. The pipe is to be watched for its hangup alone.
     pub fn report(&self) -> Report {
+        if !self.is_done_with_memory() {
+            return Report::Pending;
+        }
         let mut record = [0; 8];
         match files::read(self.report.as_fd(), &mut record) {
             Ok(0) => Report::Running,
@@ -219,13 +230,9 @@ impl AsFd for Launch {
 impl Drop for Launch {
     fn drop(&mut self) {
         let Some(shared) = self.shared else { return };
-        // The child is done with the memory once it has exec'ed or exited: either closes its end of the pipe.
-        let mut poll = libc::pollfd { fd: self.report.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one valid structure, no waiting; the memory is freed only where the child's end is closed.
-        unsafe {
-            if libc::poll(&raw mut poll, 1, 0) > 0 && poll.revents & libc::POLLHUP != 0 {
-                drop(Box::from_raw(shared.as_ptr()));
-            }
+        if self.is_done_with_memory() {
+            // SAFETY: made by `Box::leak`, freed here once, and nobody reads it any more.
+            drop(unsafe { Box::from_raw(shared.as_ptr()) });
         }
     }
 }

@@ -183,14 +183,23 @@ pub fn send(target: Target, signal: u8) -> io::Result<()> {
 }
 
 /// Sends a stop signal to ourselves, or to our whole group, with its default effect, and returns when continued; at once
-/// where the kernel discards it (an orphaned group, an ignored signal).
-pub fn stop_self(signal: u8, group: bool) {
+/// where the kernel discards it (an orphaned group, an ignored signal). Says which: whether something has continued us.
+pub fn stop_self(signal: u8, group: bool) -> bool {
     let _ = reset_unless_ignored(signal);
     let target = if group { Target::OwnGroup } else { Target::Process(std::process::id()) };
     // Our own pid may be 1 in a container: then neither kill(2) nor the kernel's defaults would stop us.
     let _ = send(target, signal);
     let blocked = set_mask(SignalSet::ALL.without(signal));
     set_mask(blocked);
+    is_pending(CONT)
+}
+
+/// Whether a blocked signal waits for us.
+fn is_pending(signal: u8) -> bool {
+    let mut set = SignalSet::EMPTY;
+    // SAFETY: a valid 8-byte set and its size.
+    unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut set.0, 8usize) };
+    set.contains(signal)
 }
 
 fn reset_unless_ignored(signal: u8) -> io::Result<()> {

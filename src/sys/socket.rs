@@ -193,6 +193,12 @@ pub fn peer_is_gone(socket: BorrowedFd<'_>) -> bool {
     ready > 0 && poll.revents & (libc::POLLHUP | libc::POLLRDHUP | libc::POLLERR) != 0
 }
 
+/// Ends a connection both ways while the descriptor stays open.
+pub fn shut_down(socket: BorrowedFd<'_>) {
+    // SAFETY: touches no memory; a connection that is gone already is no error.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
 /// Sends one datagram to a Unix datagram socket, as `sd_notify(3)` does.
 pub fn send_datagram(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let socket = new_socket(libc::SOCK_DGRAM)?;

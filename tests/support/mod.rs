@@ -4,6 +4,7 @@
 //! with a deadline that says what it waited for.
 #![allow(dead_code, unsafe_code)]
 
+pub mod peer;
 pub mod pty;
 
 use std::fs;
@@ -137,6 +138,13 @@ impl Drop for Host {
             eprintln!("---- log of the daemon in {}:\n{}", self.dir.0.display(), self.log());
         }
     }
+}
+
+/// Sends a signal to a process that must be there.
+#[track_caller]
+pub fn kill(pid: u32, signal: i32) {
+    // SAFETY: kill(2) touches no memory.
+    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0, "signal {signal} to {pid}");
 }
 
 /// Children of a process.

@@ -73,6 +73,44 @@ impl Terminal {
         }
     }
 
+    /// A line for the shell, which must have come back with its prompt by the time this returns; what it showed.
+    #[track_caller]
+    pub fn line(&mut self, line: &str) -> String {
+        self.start(line);
+        self.expect("READY> ")
+    }
+
+    /// A line for the shell, whose echo is passed over.
+    #[track_caller]
+    pub fn start(&mut self, line: &str) {
+        if !line.is_empty() {
+            self.send(line);
+            self.expect(line);
+        }
+        self.send("\r");
+        self.expect("\r\n");
+    }
+
+    /// The process group that has the terminal's foreground.
+    pub fn foreground(&self) -> i32 {
+        // SAFETY: touches no memory.
+        unsafe { libc::tcgetpgrp(self.leader.as_raw_fd()) }
+    }
+
+    /// Says `fg` to the shell and waits until the job is there.
+    #[track_caller]
+    pub fn fg(&mut self) {
+        self.start("fg");
+        self.expect("\r\n");
+        super::eventually("the job has the foreground", || self.foreground() != self.child.id() as i32);
+    }
+
+    /// Waits until a program has taken the keyboard: lines are not edited by this terminal any more.
+    #[track_caller]
+    pub fn wait_until_raw(&self) {
+        super::eventually("the terminal is raw", || !self.is_cooked());
+    }
+
     /// Takes what is shown by now.
     pub fn pump(&mut self) -> bool {
         let mut buffer = [0; 65536];
@@ -160,7 +198,7 @@ impl Terminal {
     }
 }
 
-/// An interactive bash with job control in a terminal; `$BKT` is the command line that runs a command through the daemon.
+/// An interactive bash with job control in a terminal; `$X` is the command line that runs a command through the daemon.
 pub fn bash(host: &super::Host) -> Terminal {
     let mut command = Command::new("bash");
     command.args(["--norc", "--noprofile", "-i"]);
@@ -172,6 +210,19 @@ pub fn bash(host: &super::Host) -> Terminal {
     terminal.expect("PS1='READY> '");
     terminal.expect("READY> ");
     terminal
+}
+
+/// Does the same in two such shells: in one with `$X` empty, so that the command is the shell's own child, which shows that what is
+/// expected is what happens without us; then in one that runs it through the daemon.
+pub fn natively_and_through(host: &super::Host, test: impl Fn(&mut Terminal)) {
+    for native in [true, false] {
+        let mut terminal = bash(host);
+        if native {
+            terminal.line("X=");
+        }
+        eprintln!("---- {}", if native { "natively" } else { "through the daemon" });
+        test(&mut terminal);
+    }
 }
 
 /// A pause in which nothing is expected: only to give something wrong the time to happen.
