@@ -11,7 +11,7 @@
 //! let to.
 //!
 //! **Newlines.** Only a raw terminal shows what it gets as it is. While it is not raw it makes carriage returns itself, so those
-//! that the pty's driver has made are taken out again.
+//! that the pty's driver has made are taken out again. Where neighbours share the screen, only the keyboard is made raw.
 
 use crate::client::capture::{Streams, Terminal};
 use crate::event::Ready;
@@ -78,6 +78,9 @@ pub struct Relay {
     line_given: bool,
     /// Part of it was typed while the command had echo off: a password.
     hidden: bool,
+    /// The command has been told to go on and has not done so yet: a key that makes a signal would be lost on it, because its
+    /// continuation discards pending stop signals.
+    resuming: bool,
     /// Keys on their way to the command.
     typed: Vec<u8>,
     /// What was typed last does not end a line.
@@ -114,6 +117,7 @@ impl Relay {
             given: streams.modes,
             line_given: false,
             hidden: false,
+            resuming: false,
             typed: Vec::new(),
             line_open: false,
             output: Vec::new(),
@@ -134,7 +138,7 @@ impl Relay {
     /// Says what is waited for: is it the leader, the descriptor, reading, writing.
     pub fn interests<'a>(&'a self, mut watch: impl FnMut(bool, BorrowedFd<'a>, bool, bool)) {
         if let Some(leader) = &self.leader {
-            watch(true, leader.as_fd(), self.output.is_empty(), !self.typed.is_empty());
+            watch(true, leader.as_fd(), self.output.is_empty(), !self.typed.is_empty() && !self.resuming);
         }
         let wants_keys = self.leader.is_some() && self.typed.len() < MAX_TYPED;
         let pending = !self.output.is_empty();
@@ -186,8 +190,7 @@ impl Relay {
         let mut chunk = [0; CHUNK];
         match files::read(leader.as_fd(), &mut chunk) {
             Ok(length) if length > 0 => {
-                let strip = self.before.is_none() && self.diverted.is_none() && self.screen_adds_carriage_returns();
-                if strip {
+                if self.screen_adds_carriage_returns() {
                     self.newlines.strip(&chunk[..length], &mut self.output);
                 } else {
                     self.newlines.flush(&mut self.output);
@@ -204,11 +207,21 @@ impl Relay {
         }
     }
 
+    /// Whether those that the pty's driver has made are to be taken out. A screen whose output modes were left to our neighbours
+    /// follows the command's: one that makes its own carriage returns moves the cursor down by newlines, too.
     fn screen_adds_carriage_returns(&self) -> bool {
-        match &self.side {
-            Side::Terminal(terminal) => terminal::modes(terminal.fd.as_fd()).is_ok_and(|m| m.adds_carriage_returns()),
-            Side::Plain { .. } | Side::Gone => false,
+        let (Side::Terminal(terminal), None) = (&self.side, &self.diverted) else { return false };
+        if self.whole && self.before.is_some() {
+            return false;
         }
+        let Ok(now) = terminal::modes(terminal.fd.as_fd()) else { return false };
+        let (Some(before), Some(command)) = (self.before, self.command_modes()) else { return now.adds_carriage_returns() };
+        let wanted = Modes { output: if command.adds_carriage_returns() { before.output } else { before.raw().output }, ..before.raw() };
+        if now != wanted && now.is_raw_of(&before) {
+            let _ = terminal::set_modes(terminal.fd.as_fd(), &wanted);
+            return wanted.adds_carriage_returns();
+        }
+        now.adds_carriage_returns()
     }
 
     /// Writes as much of the output as goes now.
@@ -353,6 +366,9 @@ impl Relay {
     }
 
     fn hand_over(&mut self) {
+        if self.resuming {
+            return;
+        }
         while let (false, Some(leader)) = (self.typed.is_empty(), &self.leader) {
             match files::write(leader.as_fd(), &self.typed) {
                 Ok(written) => drop(self.typed.drain(..written)),
@@ -374,13 +390,42 @@ impl Relay {
         };
         let Ok(now) = now else { return };
         // Lent already, and still raw: what is to be put back is older than that.
-        let before = self.before.filter(|before| before.raw() == now).unwrap_or(now);
+        let before = self.before.filter(|before| now.is_raw_of(before)).unwrap_or(now);
         self.give_modes(before);
         self.read_lines_typed_ahead(&before);
         if let Side::Terminal(terminal) = &self.side {
-            let _ = terminal::set_modes(terminal.fd.as_fd(), &before.raw());
+            let raw = if self.whole { before.raw() } else { before.raw_input() };
+            let _ = terminal::set_modes(terminal.fd.as_fd(), &raw);
         }
         self.before = Some(before);
+        if self.resuming && before.is_line_mode() {
+            self.hand_over_hidden();
+        }
+    }
+
+    /// What was typed before the loan has been echoed, by our terminal, and is not to be echoed again by the command's. Only while
+    /// the command is stopped: it could be setting modes itself.
+    fn hand_over_hidden(&mut self) {
+        let Side::Terminal(terminal) = &self.side else { return };
+        if !self.loan_is_over() && terminal.own && is_readable(terminal.fd.as_fd()) {
+            // The part of a line that is not whole yet.
+            let _ = self.read_keys(false);
+        }
+        let Some(leader) = self.leader.as_ref().filter(|_| !self.typed.is_empty()) else { return };
+        let (Ok(follower), Ok(modes)) = (terminal::open_follower(leader.as_fd()), terminal::modes(leader.as_fd())) else { return };
+        // A key that makes a signal waits until the command goes on: its continuation would discard the signal.
+        let makes_signal = |key: &u8| modes.local & libc::ISIG != 0 && [INTERRUPT, QUIT, SUSPEND].iter().any(|at| modes.characters[*at] == *key);
+        let until = self.typed.iter().position(makes_signal).unwrap_or(self.typed.len());
+        if until == 0 {
+            return;
+        }
+        let _ = terminal::set_modes(leader.as_fd(), &modes.hidden());
+        if let Ok(written) = files::write(leader.as_fd(), &self.typed[..until]) {
+            self.typed.drain(..written);
+        }
+        // Keys are taken in by a worker of the kernel, which a poll of the follower waits for (n_tty_poll).
+        is_readable(follower.as_fd());
+        let _ = terminal::set_modes(leader.as_fd(), &modes);
     }
 
     /// Modes that were set on our terminal since the command got them are set on its own, unless it has chosen its own.
@@ -419,7 +464,7 @@ impl Relay {
     fn take_back(&mut self) {
         let (Some(before), Side::Terminal(terminal)) = (self.before.take(), &self.side) else { return };
         let fd = terminal.fd.as_fd();
-        if terminal::in_foreground(fd) != Some(false) && terminal::modes(fd).is_ok_and(|now| now == before.raw()) {
+        if terminal::in_foreground(fd) != Some(false) && terminal::modes(fd).is_ok_and(|now| now.is_raw_of(&before)) {
             let _ = terminal::set_modes(fd, &before);
         }
     }
@@ -434,7 +479,7 @@ impl Relay {
     fn loan_is_over(&self) -> bool {
         let (Some(before), false, true) = (self.before, self.whole, self.output.is_empty()) else { return false };
         let line_is_over = self.line_given && self.typed.is_empty() && self.loan_ends_with_the_line() && self.command_modes().is_some_and(|m| m.is_line_mode());
-        line_is_over || self.terminal_modes().is_some_and(|now| now != before.raw())
+        line_is_over || self.terminal_modes().is_some_and(|now| !now.is_raw_of(&before))
     }
 
     fn end_loan_if_over(&mut self) -> Option<Next> {
@@ -507,8 +552,15 @@ impl Relay {
         Next::Signal(signals::CONT)
     }
 
+    /// The command goes on: what was typed meanwhile is for it.
+    pub fn on_resumed(&mut self) {
+        self.resuming = false;
+        self.hand_over();
+    }
+
     /// The command has stopped. Either it wants the keyboard and may have it, or we stop too, and come back with it.
     pub fn on_stopped(&mut self, signal: u8) -> Option<Next> {
+        self.resuming = true;
         self.drain();
         let wants_terminal = [signals::TTIN, signals::TTOU].contains(&signal);
         let passed_on = self.stop_passed_on.take();
@@ -537,7 +589,6 @@ impl Relay {
 
     fn give_keyboard(&mut self) -> Next {
         self.lend();
-        self.hand_over();
         self.foreground = true;
         Next::Continue { foreground: true }
     }
@@ -546,7 +597,6 @@ impl Relay {
     /// The command finds the end of its input.
     fn refuse_keyboard(&mut self) -> Next {
         self.end_of_input();
-        self.hand_over();
         self.foreground = true;
         Next::Continue { foreground: true }
     }

@@ -164,6 +164,8 @@ struct Monitor {
     command: u32,
     /// The group that had the foreground when the command was last moved out of it: an interactive shell's job, perhaps.
     foreground_group: u32,
+    /// The command is stopped, as far as we know.
+    stopped: bool,
     /// What is next on the way out, and when, once the daemon is gone.
     ladder: Option<(u8, u64)>,
 }
@@ -182,7 +184,7 @@ impl Monitor {
         let signals = SignalReader::new(SignalSet::ALL)?;
         let launch = Launch::start(plan)?;
         let command = launch.pid;
-        Ok(Monitor { signals, tty, caller, launch: Some(launch), command, foreground_group: command, ladder: None })
+        Ok(Monitor { signals, tty, caller, launch: Some(launch), command, foreground_group: command, stopped: false, ladder: None })
     }
 
     /// Until the command has ended. Waits for ever, as the command may run for ever.
@@ -218,9 +220,13 @@ impl Monitor {
                         let asked = [signals::TTIN, signals::TTOU].contains(&signal);
                         let had = self.current_foreground().unwrap_or(self.foreground_group);
                         self.foreground_group = if asked { self.command } else { had };
+                        self.stopped = true;
                         say(link, Word::Stopped(signal));
                     }
-                    Change::Continued => say(link, Word::Continued),
+                    Change::Continued => {
+                        self.stopped = false;
+                        say(link, Word::Continued);
+                    }
                     Change::Ended(end) => {
                         self.on_launch(link);
                         let _ = terminal::set_foreground_group(self.tty.as_fd(), std::process::id());
@@ -264,13 +270,18 @@ impl Monitor {
             Order::Signal(signal) => self.signal(signal),
             Order::Continue { foreground } => {
                 self.set_foreground(foreground);
+                // The client alone was stopped. The kernel looks who has the foreground when a read begins: one that waits already
+                // has to begin anew, as it would have if the command itself had been stopped.
+                if !foreground && !self.stopped {
+                    self.signal(signals::STOP);
+                }
                 self.signal(signals::CONT);
             }
             Order::SetForeground(yes) => self.set_foreground(yes),
             Order::RestoreTerminal => {
                 if let Some((fd, before)) = self.caller.take() {
                     // Only what the client itself had set is undone: by now a shell may have modes of its own there.
-                    if terminal::modes(fd.as_fd()).is_ok_and(|now| now == before.modes.raw()) {
+                    if terminal::modes(fd.as_fd()).is_ok_and(|now| now.is_raw_of(&before.modes)) {
                         let _ = terminal::set_modes(fd.as_fd(), &before.modes);
                     }
                 }

@@ -3,7 +3,7 @@
 use crate::sys::check;
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The number of control characters in the kernel's `struct termios`.
 pub const CONTROL_CHARACTERS: usize = 19;
@@ -45,6 +45,16 @@ impl Modes {
         self.local & libc::ICANON != 0 && self.local & libc::ECHO != 0
     }
 
+    /// The same with the output's modes left as they are: others write to the same screen.
+    pub fn raw_input(self) -> Modes {
+        Modes { output: self.output, ..self.raw() }
+    }
+
+    /// Whether these are what was made of the others by `raw` or `raw_input`.
+    pub fn is_raw_of(&self, before: &Modes) -> bool {
+        Modes { output: before.output, ..*self } == before.raw_input()
+    }
+
     /// Where somebody edits lines by himself (a shell at its prompt), what he will leave for the next command.
     pub fn for_lines(self) -> Modes {
         if self.local & libc::ICANON != 0 {
@@ -60,6 +70,11 @@ impl Modes {
             }
         }
         lines
+    }
+
+    /// The same without echo.
+    pub fn hidden(self) -> Modes {
+        Modes { local: self.local & !libc::ECHO, ..self }
     }
 
     /// Lines are edited and not echoed: somebody has asked for a password.
@@ -154,24 +169,30 @@ pub fn take_as_controlling(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// A new pty: leader (non-blocking) and follower, both close-on-exec.
 pub fn open_pty() -> io::Result<(OwnedFd, OwnedFd)> {
-    /// `_IO('T', 0x41)`: opens the follower of a leader without a path, so that no mount of devpts has to be found (ioctl_tty(2)).
-    const TIOCGPTPEER: libc::c_ulong = 0x5441;
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: constant path and requests; both descriptors are new and ours; `unlock` is a valid int.
-    unsafe {
-        let leader = OwnedFd::from_raw_fd(check(libc::open(c"/dev/ptmx".as_ptr(), flags | libc::O_NONBLOCK))?);
+    // SAFETY: constant path and request; the descriptor is new and ours; `unlock` is a valid int.
+    let leader = unsafe {
+        let leader = OwnedFd::from_raw_fd(check(libc::open(c"/dev/ptmx".as_ptr(), libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK))?);
         let unlock: libc::c_int = 0;
         check(libc::ioctl(leader.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const unlock))?;
-        let follower = OwnedFd::from_raw_fd(check(libc::ioctl(leader.as_raw_fd(), TIOCGPTPEER as _, flags))?);
-        Ok((leader, follower))
-    }
+        leader
+    };
+    let follower = open_follower(leader.as_fd())?;
+    Ok((leader, follower))
+}
+
+/// Opens the follower of a leader without a path, so that no mount of devpts has to be found (ioctl_tty(2)).
+pub fn open_follower(leader: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `_IO('T', 0x41)`.
+    const TIOCGPTPEER: libc::c_ulong = 0x5441;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: touches no memory of ours; the descriptor is new and ours.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::ioctl(leader.as_raw_fd(), TIOCGPTPEER as _, flags))?)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::files;
-    use std::os::fd::AsFd;
 
     #[test]
     fn a_pty_in_raw_mode_passes_every_byte() {

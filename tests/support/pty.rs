@@ -150,6 +150,13 @@ impl Terminal {
         }
     }
 
+    /// Drops what has been shown so far: only what comes from now on will be found.
+    pub fn forget(&mut self) {
+        self.pump();
+        self.shown.clear();
+        self.seen = 0;
+    }
+
     /// Everything shown that `expect` has not consumed.
     pub fn rest(&mut self) -> String {
         self.pump();

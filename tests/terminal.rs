@@ -1,0 +1,549 @@
+//! Job control at a real terminal: what the keys and the shell's `fg`, `bg` and `&` do to a command. Most are done twice, natively
+//! and through the daemon, so that the expectation is shown to be the shell's own.
+
+mod support;
+use std::fs;
+use support::pty::{self, Terminal, moment, natively_and_through};
+use support::{Host, TempDir, eventually, kill, lives, number_in, state};
+
+/// Long enough for any test, short enough not to stay.
+const LONG: &str = "sleep 60";
+
+#[test]
+fn a_command_has_the_terminal_as_its_controlling_one_in_the_foreground() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        let shown = t.line("$X tty");
+        assert!(shown.starts_with("/dev/pts/"), "{shown:?}");
+        let shown = t.line("$X sh -c 'ps -o tty=,tpgid=,pgid= -p $$; tty'");
+        let words: Vec<&str> = shown.split_whitespace().collect();
+        assert_eq!((words[1], format!("/dev/{}", words[0]).as_str()), (words[2], words[3]), "{shown:?}");
+        assert_eq!(t.line("$X stty size"), "24 80\r\n");
+        t.resize(31, 97);
+        assert_eq!(t.line("$X stty size"), "31 97\r\n");
+        let own = t.line("stty -a");
+        assert_eq!(t.line("$X stty -a"), own);
+    });
+}
+
+#[test]
+fn ctrl_c_and_ctrl_backslash_end_the_command_by_their_signals() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        for (key, status) in [("\x03", 130), ("\x1c", 131)] {
+            t.start(&format!("ulimit -c 0; $X sh -c 'echo begun; exec {LONG}'"));
+            t.expect("begun\r\n");
+            t.send(key);
+            t.expect("READY> ");
+            assert_eq!(t.line("echo status $?"), format!("status {status}\r\n"));
+        }
+    });
+}
+
+#[test]
+fn a_command_may_catch_ctrl_c() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.start("$X bash -c 'trap \"echo caught\" INT; echo begun; read a; echo got $a; exit 3'");
+        t.expect("begun\r\n");
+        t.send("\x03");
+        t.expect("caught");
+        t.send("x\r");
+        t.expect("got x");
+        t.expect("READY> ");
+        assert_eq!(t.line("echo status $?"), "status 3\r\n");
+    });
+}
+
+fn stop_and_fg(t: &mut Terminal, command: &str, times: usize, settle: fn()) {
+    t.start(command);
+    t.expect("begun\r\n");
+    for _ in 0..times {
+        settle();
+        t.send("\x1a");
+        t.expect("Stopped");
+        t.expect("READY> ");
+        assert!(t.line("jobs").contains("Stopped"));
+        t.fg();
+    }
+    t.send("one\r");
+    t.expect("got one");
+    t.expect("READY> ");
+}
+
+#[test]
+fn ctrl_z_and_fg_work_five_times_in_a_row() {
+    let host = Host::start();
+    natively_and_through(&host, |t| stop_and_fg(t, "$X sh -c 'echo begun; read a; echo got $a'", 5, || {}));
+}
+
+#[test]
+fn a_command_that_catches_tstp_and_stops_itself_is_a_stopped_job() {
+    let host = Host::start();
+    for stop in ["STOP", "TSTP"] {
+        let handler = format!("on_tstp() {{ trap - TSTP; kill -{stop} $$; trap on_tstp TSTP; }}; trap on_tstp TSTP");
+        let command = format!("$X bash -c '{handler}; echo begun; until read a; do :; done; echo got $a'");
+        natively_and_through(&host, |t| stop_and_fg(t, &command, 2, moment));
+    }
+}
+
+#[test]
+fn a_script_stops_as_a_whole_even_if_its_command_stops_itself() {
+    let host = Host::start();
+    let dir = TempDir::new();
+    let script = dir.0.join("script");
+    for body in ["$X sh -c 'echo begun; read a; echo got $a'", "$X bash -c 'trap \"kill -STOP \\$\\$\" TSTP; echo begun; until read a; do :; done; echo got $a'"] {
+        fs::write(&script, format!("echo from a script\n{body}\necho 'after it'\n")).unwrap();
+        for shell in ["bash", "sh"] {
+            natively_and_through(&host, |t| {
+                t.line("export X");
+                t.start(&format!("{shell} {}", script.display()));
+                t.expect("begun\r\n");
+                for _ in 0..2 {
+                    t.send("\x1a");
+                    t.expect("Stopped");
+                    t.expect("READY> ");
+                    // The script has stopped; its command is about to.
+                    moment();
+                    t.fg();
+                }
+                t.send("one\r");
+                t.expect("got one");
+                t.expect("after it");
+                t.expect("READY> ");
+            });
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_during_a_scripts_command_ends_the_script() {
+    let host = Host::start();
+    let dir = TempDir::new();
+    let script = dir.0.join("script");
+    fs::write(&script, format!("echo before\n$X sh -c 'echo begun; exec {LONG}'\necho after=$?\n")).unwrap();
+    for shell in ["bash", "sh"] {
+        natively_and_through(&host, |t| {
+            t.line("export X");
+            t.start(&format!("{shell} {}", script.display()));
+            t.expect("begun\r\n");
+            t.send("\x03");
+            let shown = t.expect("READY> ");
+            assert!(!shown.contains("after="), "{shown:?}");
+            assert_eq!(t.line("echo status $?"), "status 130\r\n");
+        });
+    }
+}
+
+#[test]
+fn a_script_sees_the_status_of_every_way_to_end() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        let ends =
+            "for s in 0 1 125 255; do $X sh -c \"exit $s\"; echo -n \"$? \"; done; for s in HUP INT TERM KILL USR1 PIPE; do $X sh -c \"kill -$s \\$\\$\"; echo -n \"$? \"; done";
+        let shown = t.line(&format!("bash -c '{}' 2>/dev/null", format!("X=\"$X\"; {ends}").replace("X=\"$X\"; ", "")).replace("bash -c", "X=\"$X\" bash -c"));
+        assert_eq!(shown, "0 1 125 255 129 130 143 137 138 141 ");
+    });
+}
+
+#[test]
+fn a_background_command_runs_until_it_needs_the_keyboard_and_fg_gives_it_that() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.start("$X sh -c 'echo begun; echo more; read a; echo got $a' &");
+        t.expect("begun\r\n");
+        t.expect("more\r\n");
+        // The shell says so before its next prompt.
+        let mut told = String::new();
+        eventually("the shell tells of the stop", || {
+            told += &t.line("");
+            told.contains("Stopped")
+        });
+        assert!(told.contains("tty input") || t.line("jobs -l").contains("tty input"), "{told:?}");
+        t.fg();
+        t.send("one\r");
+        t.expect("one\r\n");
+        assert_eq!(t.expect("READY> "), "got one\r\n");
+    });
+}
+
+#[test]
+fn a_background_command_comes_to_the_foreground_without_having_stopped() {
+    let host = Host::start();
+    let dir = TempDir::new();
+    let go = fifo(&dir);
+    natively_and_through(&host, |t| {
+        t.start(&format!("$X sh -c 'echo begun; read x < {}; read a; echo got $a' &", go.display()));
+        t.expect("begun\r\n");
+        t.fg();
+        fs::write(&go, "go\n").unwrap();
+        moment();
+        t.send("one\r");
+        t.expect("got one\r\n");
+        t.expect("READY> ");
+        // And Ctrl-C ends one that never asked for the keyboard.
+        t.start(&format!("$X sh -c 'echo begun; exec {LONG}' &"));
+        t.expect("begun\r\n");
+        t.fg();
+        moment();
+        t.send("\x03");
+        t.expect("READY> ");
+        assert_eq!(t.line("echo status $?"), "status 130\r\n");
+    });
+}
+
+#[test]
+fn bg_continues_a_stopped_command_and_its_output_has_right_newlines() {
+    let host = Host::start();
+    let dir = TempDir::new();
+    let go = fifo(&dir);
+    natively_and_through(&host, |t| {
+        t.start(&format!("$X sh -c 'echo begun; read x < {}; echo one; echo two; read a; echo got $a'", go.display()));
+        t.expect("begun\r\n");
+        t.send("\x1a");
+        t.expect("Stopped");
+        t.expect("READY> ");
+        t.line("bg");
+        fs::write(&go, "go\n").unwrap();
+        assert_eq!(t.expect("two\r\n"), "one\r\n");
+        eventually("the command has asked for the keyboard", || t.line("jobs").contains("Stopped"));
+        t.fg();
+        t.send("end\r");
+        t.expect("got end\r\n");
+        t.expect("READY> ");
+    });
+}
+
+#[test]
+fn a_subshell_in_the_background_starts_its_command_there() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.start("(sleep 0.1; $X sh -c 'echo one; echo two; read a; echo got $a') &");
+        t.expect("one\r\ntwo\r\n");
+        eventually("the command has asked for the keyboard", || t.line("jobs").contains("Stopped"));
+        t.fg();
+        t.send("end\r");
+        t.expect("got end\r\n");
+        t.expect("READY> ");
+    });
+}
+
+/// A named pipe: a command that opens it waits there, without a child of its own, until somebody writes.
+fn fifo(dir: &TempDir) -> std::path::PathBuf {
+    let path = dir.0.join("go");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+/// The client of a run: what bash's `$!` or the stopped job's number is.
+fn job(t: &mut Terminal) -> u32 {
+    let shown = t.line("jobs -p");
+    shown.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no job: {shown:?}"))
+}
+
+#[test]
+fn stop_signals_from_another_process_stop_the_job_and_cont_continues_it() {
+    let host = Host::start();
+    let dir = TempDir::new();
+    for signal in [libc::SIGSTOP, libc::SIGTSTP] {
+        natively_and_through(&host, |t| {
+            let pid_file = dir.0.join("pid");
+            let _ = fs::remove_file(&pid_file);
+            t.start(&format!("bash -c 'echo $$ > {}; exec '\"$X\"' sh -c \"echo begun; read a; echo got \\$a\"'", pid_file.display()));
+            t.expect("begun\r\n");
+            let client = number_in(&pid_file);
+            for _ in 0..2 {
+                kill(client, signal);
+                t.expect("Stopped");
+                t.expect("READY> ");
+                t.fg();
+                eventually("it runs again", || state(client) == Some('S'));
+            }
+            // Stopped and continued by somebody else: the shell keeps the terminal, the command runs in the background.
+            kill(client, signal);
+            t.expect("Stopped");
+            t.expect("READY> ");
+            kill(client, libc::SIGCONT);
+            moment();
+            t.line("true");
+            t.fg();
+            moment();
+            t.send("one\r");
+            t.expect("got one");
+            t.expect("READY> ");
+        });
+    }
+}
+
+#[test]
+fn a_job_continued_in_the_background_by_hand_asks_for_the_keyboard_again() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.start("$X sh -c 'echo begun; read a; echo got $a'");
+        t.expect("begun\r\n");
+        t.send("\x1a");
+        t.expect("READY> ");
+        let client = job(t);
+        kill(client, libc::SIGCONT);
+        moment();
+        eventually("the job has stopped again", || state(client) == Some('T'));
+        t.line("");
+        t.fg();
+        moment();
+        t.send("one\r");
+        t.expect("got one");
+        t.expect("READY> ");
+    });
+}
+
+#[test]
+fn ctrl_z_in_a_pipeline_stops_all_of_it() {
+    let host = Host::start();
+    for pipeline in [
+        "$X sh -c 'echo begun >&2; exec sleep 60' | cat",
+        "sleep 60 | $X sh -c 'echo begun; cat'",
+        "$X sleep 60 | $X sh -c 'echo begun; cat'",
+        "$X sh -c 'echo begun; exec sleep 60' 2>&1 | $X cat",
+        "cat | $X sh -c 'echo begun; cat'",
+    ] {
+        natively_and_through(&host, |t| {
+            t.start(pipeline);
+            t.expect("begun\r\n");
+            for _ in 0..2 {
+                // A shell that forks right now would stop half-way.
+                moment();
+                t.send("\x1a");
+                t.expect("Stopped");
+                t.expect("READY> ");
+                let runs_on = t.line("ps -o stat=,comm= -t $(tty) | grep -c '^[SR].* \\(bkt\\|sleep\\|cat\\)$'");
+                assert_eq!(runs_on, "0\r\n");
+                t.fg();
+            }
+            t.send("\x03");
+            t.expect("READY> ");
+        });
+    }
+}
+
+#[test]
+fn keys_go_to_the_pager_and_not_to_the_command_before_it() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        for command in [
+            "$X seq 1000 | less",
+            "$X seq 1000 | $X less",
+            "seq 1000 | $X less",
+            "$X sh -c 'seq 1000; exec sleep 60' | less",
+            "$X sh -c 'seq 1000; sleep 60; cat' 2>/dev/null | less",
+        ] {
+            t.start(command);
+            t.expect("22\r\n");
+            t.expect("23");
+            t.wait_until_raw();
+            moment();
+            t.send(" ");
+            t.expect("45");
+            t.expect("46");
+            t.send(" ");
+            t.expect("67");
+            t.expect("68");
+            t.send("q");
+            // A writer that never writes again lives on after the pager, in the shell's eyes too.
+            moment();
+            t.send("\x03");
+            t.expect("READY> ");
+            t.line("");
+            assert_eq!(t.line("stty size"), "24 80\r\n");
+        }
+    });
+}
+
+#[test]
+fn a_command_with_only_its_input_at_the_terminal_reads_lines_to_the_end() {
+    let host = Host::start();
+    let dir = TempDir::new();
+    let out = dir.0.join("out");
+    natively_and_through(&host, |t| {
+        for command in [format!("$X cat > {}", out.display()), format!("$X cat | cat > {}", out.display())] {
+            t.start(&command);
+            moment();
+            t.send("one\rtwo\r");
+            t.expect("two\r\n");
+            // A burst, its end of file included.
+            t.send("three\rfour\r\x04");
+            t.expect("READY> ");
+            eventually("all of it is there", || fs::read_to_string(&out).unwrap() == "one\ntwo\nthree\nfour\n");
+        }
+    });
+}
+
+#[test]
+fn a_here_document_leaves_the_terminal_to_the_others() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.send("$X sh -c 'cat; tty; test -t 1 && echo tty1; stty -a | grep -c isig' <<E\rfrom here\rE\r");
+        t.expect("> E\r\n");
+        assert!(t.expect("READY> ").starts_with("from here\r\nnot a tty\r\ntty1\r\n"));
+    });
+}
+
+#[test]
+fn an_interactive_shell_has_job_control_of_its_own() {
+    let host = Host::start();
+    for command in ["$X bash --norc --noprofile -i", "$X bash --norc --noprofile -i 2>&1 | cat"] {
+        natively_and_through(&host, |t| {
+            t.start(&format!("PS1='inner> ' {command}"));
+            let inner = |t: &mut Terminal, line: &str| {
+                t.start(line);
+                t.expect("inner> ")
+            };
+            t.expect("inner> ");
+            assert!(inner(t, "echo $((6*7)); echo ok").contains("42\r\nok"));
+            assert!(inner(t, "echo again").contains("again"));
+            t.start(LONG);
+            moment();
+            t.send("\x03");
+            t.expect("inner> ");
+            assert!(inner(t, "echo is $?").contains("is 130"));
+            for _ in 0..2 {
+                t.start("sh -c 'echo begun; exec sleep 60'");
+                t.expect("begun");
+                t.send("\x1a");
+                t.expect("Stopped");
+                t.expect("inner> ");
+                t.start("fg");
+                t.expect("sleep 60'");
+                moment();
+                t.send("\x1a");
+                t.expect("Stopped");
+                t.expect("inner> ");
+                inner(t, "p=$(jobs -p); kill -9 $p; wait $p 2>/dev/null");
+            }
+            t.start("exit 7");
+            t.expect("READY> ");
+            assert!(t.line("echo status ${PIPESTATUS[0]}").contains("status 7"));
+        });
+    }
+}
+
+#[test]
+fn an_inner_shell_can_be_suspended_and_resumed() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.start("PS1='inner> ' $X bash --norc --noprofile -i");
+        t.expect("inner> ");
+        for _ in 0..3 {
+            t.start("suspend");
+            t.expect("Stopped");
+            t.expect("READY> ");
+            t.start("fg");
+            t.expect("inner> ");
+            t.start("echo still $((40+2))");
+            t.expect("still 42");
+            t.expect("inner> ");
+        }
+        t.start("exit");
+        t.expect("READY> ");
+    });
+}
+
+#[test]
+fn a_resize_reaches_the_command_wherever_the_terminal_is() {
+    let host = Host::start();
+    let dir = TempDir::new();
+    let program = dir.0.join("program");
+    let text = "import os, signal, sys
+def on_resize(*_):
+    size = os.get_terminal_size(os.open('/dev/tty', os.O_RDWR))
+    print(size.lines, size.columns, file=sys.stderr, flush=True)
+signal.signal(signal.SIGWINCH, on_resize)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+print('begun', file=sys.stderr, flush=True)
+while True:
+    signal.pause()
+";
+    fs::write(&program, text).unwrap();
+    for redirected in ["", "| cat", "> /dev/null", "< /dev/null", "< /dev/null | cat", "2>&1 | $X cat"] {
+        natively_and_through(&host, |t| {
+            t.start(&format!("$X python3 {} {redirected}", program.display()));
+            t.expect("begun\r\n");
+            moment();
+            t.resize(40, 100);
+            t.expect("40 100\r\n");
+            t.resize(24, 80);
+            t.expect("24 80\r\n");
+            t.send("\x03");
+            t.expect("READY> ");
+        });
+    }
+}
+
+#[test]
+fn a_size_changed_while_the_command_was_away_is_right_when_it_is_back() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.start("$X bash -c 'echo begun; while read a; do stty size; done'");
+        t.expect("begun\r\n");
+        for (how, rows) in [("", 30), ("bg", 31), ("", 32)] {
+            t.send("\x1a");
+            t.expect("READY> ");
+            if !how.is_empty() {
+                t.line(how);
+            }
+            t.resize(rows, 90);
+            t.fg();
+            moment();
+            t.send("\r");
+            t.expect(&format!("{rows} 90\r\n"));
+        }
+        t.send("\x04");
+        t.expect("READY> ");
+    });
+}
+
+#[test]
+fn typed_ahead_keys_reach_the_command_that_reads_them() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.start("sleep 0.2; $X cat | tr a-z A-Z; $X cat");
+        eventually("the shell waits", || t.foreground() != t.child.id() as i32);
+        t.send("one\rtwo\r\x04");
+        t.expect("ONE\r\nTWO\r\n");
+        // A loan that ends takes the keys with it that were typed meanwhile.
+        moment();
+        t.send("three\r\x04");
+        t.expect("three\r\n");
+        t.expect("READY> ");
+    });
+}
+
+#[test]
+fn an_orphaned_background_command_that_reads_gets_no_keys_and_spins_not() {
+    let host = Host::start();
+    let dir = TempDir::new();
+    natively_and_through(&host, |t| {
+        let done = dir.0.join("done");
+        let _ = fs::remove_file(&done);
+        t.start(&format!("(bash -c 'exec '\"$X\"' sh -c \"sleep 0.2; read a; echo end=\\$a > {}\"' &)", done.display()));
+        t.expect("READY> ");
+        eventually("reading has ended", || fs::read_to_string(&done).is_ok_and(|text| text == "end=\n"));
+        assert_eq!(t.line("echo all $((1+1)) mine"), "all 2 mine\r\n");
+    });
+}
+
+#[test]
+fn a_killed_job_leaves_nothing() {
+    let host = Host::start();
+    let mut t = pty::bash(&host);
+    let dir = TempDir::new();
+    let pid = dir.0.join("pid");
+    t.start(&format!("$X sh -c 'echo $$ > {}; echo begun; exec {LONG}'", pid.display()));
+    t.expect("begun\r\n");
+    t.send("\x1a");
+    t.expect("READY> ");
+    let command = number_in(&pid);
+    assert_eq!(state(command), Some('T'));
+    t.line("kill %1; wait 2>/dev/null");
+    eventually("the command is gone", || !lives(command));
+    eventually("the daemon has no child", || host.children().is_empty());
+}
