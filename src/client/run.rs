@@ -358,7 +358,7 @@ impl Conversation {
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>> {
-        match self.channel.next() {
+        match self.channel.next_frame() {
             // A refusal is read whatever its version: its layout is the same in all.
             Ok(Some(frame)) if frame.header.version != frame::VERSION && frame.header.kind != kind::Refused => {
                 Err(Error::new(format!("the daemon speaks protocol version {}, we {}: install the same bkt on both sides", frame.header.version, frame::VERSION)))
