@@ -378,6 +378,22 @@ fn a_command_with_only_its_input_at_the_terminal_reads_lines_to_the_end() {
 }
 
 #[test]
+fn lines_are_read_from_the_terminal_one_by_one_though_the_input_is_elsewhere() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        for redirected in ["< /dev/null", "< /dev/null | cat", "< /dev/null 2>&1 | $X cat"] {
+            t.start(&format!("$X sh -c 'for i in 1 2 3 4 5; do read a < /dev/tty; echo got $a >&2; done' {redirected}"));
+            for word in ["one", "two", "three", "four", "five"] {
+                t.send(&format!("{word}\r"));
+                t.expect(&format!("got {word}\r\n"));
+            }
+            t.expect("READY> ");
+            assert_eq!(t.line("echo ok"), "ok\r\n");
+        }
+    });
+}
+
+#[test]
 fn a_here_document_leaves_the_terminal_to_the_others() {
     let host = Host::start();
     natively_and_through(&host, |t| {
