@@ -5,4 +5,4 @@ bkt::entry!(bkt::applet::run);
 
 // musl's own allocator gives each page back at once and asks the kernel for it again: measured, 100 µs of each run.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: bkt::sys::allocator::Allocator = bkt::sys::allocator::Allocator;

@@ -413,8 +413,14 @@ impl Relay {
         }
         let Some(leader) = self.leader.as_ref().filter(|_| !self.typed.is_empty()) else { return };
         let (Ok(follower), Ok(modes)) = (terminal::open_follower(leader.as_fd()), terminal::modes(leader.as_fd())) else { return };
+        // A key that makes a signal waits until the command goes on: its continuation would discard the signal.
+        let makes_signal = |key: &u8| modes.local & libc::ISIG != 0 && [INTERRUPT, QUIT, SUSPEND].iter().any(|at| modes.characters[*at] == *key);
+        let until = self.typed.iter().position(makes_signal).unwrap_or(self.typed.len());
+        if until == 0 {
+            return;
+        }
         let _ = terminal::set_modes(leader.as_fd(), &modes.hidden());
-        if let Ok(written) = files::write(leader.as_fd(), &self.typed) {
+        if let Ok(written) = files::write(leader.as_fd(), &self.typed[..until]) {
             self.typed.drain(..written);
         }
         // Keys are taken in by a worker of the kernel, which a poll of the follower waits for (n_tty_poll).

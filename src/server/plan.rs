@@ -17,6 +17,9 @@ use std::path::PathBuf;
 /// The highest number that a further descriptor may have at the command; shells name them up to 255.
 pub const MAX_EXTRA_NUMBER: u16 = 255;
 
+/// What `execve(2)` takes at the most, arguments and environment and a pointer to each: three quarters of 8 MiB, whatever the stack.
+const MAX_EXEC_BYTES: usize = 6 * 1024 * 1024;
+
 /// What the server itself is made of, as far as its commands are concerned.
 pub struct Context {
     /// Its own environment, as NUL-terminated strings.
@@ -65,6 +68,12 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     }
     if run.args.0.is_empty() {
         return bad("there is no command".into());
+    }
+    // Before anything is made of them: a frame full of short strings would cost a hundred times its length.
+    let strings = [run.args.0, run.env.0, run.set_env.0];
+    let needed: usize = strings.iter().map(|s| s.len() + size_of::<usize>() * s.iter().filter(|b| **b == 0).count()).sum();
+    if needed > MAX_EXEC_BYTES {
+        return Err(Refusal::new(Code::NotExecutable, format!("{}: cannot execute: argument list too long", shown(name(run)))));
     }
     if run.directory.0.contains(&0) {
         return bad("the directory contains a NUL byte".into());

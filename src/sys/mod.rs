@@ -5,6 +5,7 @@
 //! memory that another process reads (`launch`) is owned by the value that must outlive the reading.
 #![allow(unsafe_code)]
 
+pub mod allocator;
 pub mod entry;
 pub mod files;
 pub mod launch;

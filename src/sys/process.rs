@@ -190,13 +190,10 @@ pub fn monotonic_ms() -> u64 {
     monotonic_us() / 1000
 }
 
-/// The same in microseconds.
+/// The same in microseconds. Asked of the kernel directly: a new process would fault in two pages to avoid one call.
 pub fn monotonic_us() -> u64 {
-    // SAFETY: plain numbers, zero is valid.
-    let time = unsafe {
-        let mut time: libc::timespec = std::mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time);
-        time
-    };
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+    let mut time = [0i64; 2];
+    // SAFETY: the 64-bit kernel's timespec is two 64-bit numbers.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, time.as_mut_ptr()) };
+    time[0] as u64 * 1_000_000 + time[1] as u64 / 1000
 }
