@@ -378,6 +378,23 @@ fn a_command_with_only_its_input_at_the_terminal_reads_lines_to_the_end() {
 }
 
 #[test]
+fn lines_are_read_from_the_terminal_one_by_one_though_the_input_is_elsewhere() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        for redirected in ["< /dev/null", "< /dev/null | cat", "< /dev/null 2>&1 | $X cat"] {
+            t.start(&format!("$X sh -c 'for i in 1 2 3 4 5; do read a < /dev/tty; echo got $a >&2; done' {redirected}"));
+            t.wait_for_job();
+            for word in ["one", "two", "three", "four", "five"] {
+                t.send(&format!("{word}\r"));
+                t.expect(&format!("got {word}\r\n"));
+            }
+            t.expect("READY> ");
+            assert_eq!(t.line("echo ok"), "ok\r\n");
+        }
+    });
+}
+
+#[test]
 fn a_here_document_leaves_the_terminal_to_the_others() {
     let host = Host::start();
     natively_and_through(&host, |t| {
@@ -417,7 +434,8 @@ fn an_interactive_shell_has_job_control_of_its_own() {
                 t.send("\x1a");
                 t.expect("Stopped");
                 t.expect("inner> ");
-                inner(t, "p=$(jobs -p); kill -9 $p; wait $p 2>/dev/null");
+                inner(t, "kill -9 $(jobs -p)");
+                eventually("the job is gone", || !inner(t, "jobs").contains("Stopped"));
             }
             t.start("exit 7");
             t.expect("READY> ");
@@ -506,7 +524,7 @@ fn typed_ahead_keys_reach_the_command_that_reads_them() {
     let host = Host::start();
     natively_and_through(&host, |t| {
         t.start("sleep 0.2; $X cat | tr a-z A-Z; $X cat");
-        eventually("the shell waits", || t.foreground() != t.child.id() as i32);
+        t.wait_for_job();
         t.send("one\rtwo\r\x04");
         t.expect("ONE\r\nTWO\r\n");
         // A loan that ends takes the keys with it that were typed meanwhile.

@@ -106,13 +106,18 @@ fn every_combination_of_streams_is_at_the_command_as_at_the_caller() {
             "file" => format!("{number}> {}", at(name)),
             _ => format!("{number}>&-"),
         };
-        let line = format!("$X bash {probe_file} {input_text} {} {}; echo \"status $?\"", to(output, 1, "out"), to(errors, 2, "err"));
+        let line = format!("$X sh {probe_file} {input_text} {} {}; echo \"status $?\"", to(output, 1, "out"), to(errors, 2, "err"));
         let results = [true, false].map(|native| {
             for name in ["report.new", "report", "out", "err"] {
                 let _ = fs::remove_file(at(name));
             }
             let mut terminal = Terminal::run(&mut script(&host, &line, native));
             if input == "terminal" {
+                for (kind, last) in [(output, "put\r\n"), (errors, "or\r\n")] {
+                    if kind == "terminal" {
+                        terminal.expect(last);
+                    }
+                }
                 if native {
                     moment();
                 } else {

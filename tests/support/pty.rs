@@ -102,7 +102,13 @@ impl Terminal {
     pub fn fg(&mut self) {
         self.start("fg");
         self.expect("\r\n");
-        super::eventually("the job has the foreground", || self.foreground() != self.child.id() as i32);
+        self.wait_for_job();
+    }
+
+    /// Waits until the shell has given the terminal to a job.
+    #[track_caller]
+    pub fn wait_for_job(&self) {
+        super::eventually("a job has the foreground", || self.foreground() != self.child.id() as i32);
     }
 
     /// Waits until a program has taken the keyboard: lines are not edited by this terminal any more.
