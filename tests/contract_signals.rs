@@ -15,8 +15,10 @@ const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 /// Blocks every signal, the C library's own too, and makes a child that does likewise; says both numbers and sleeps. What they
 /// were sent can be read in `/proc` then. The argument is the number of `rt_sigprocmask`.
-const BLOCK: &str = r#"my $all = pack("Q", ~0); syscall(0 + shift, 2, $all, 0, 8); $| = 1;
-my $child = fork; if ($child) { print "$$ $child\n" } sleep 1000 while 1"#;
+/// Blocked after the fork, which in the C library unblocks the signal it uses itself.
+const BLOCK: &str = r#"my $number = 0 + shift; my $all = pack("Q", ~0); $| = 1; pipe(my $r, my $w);
+my $child = fork; syscall($number, 2, $all, 0, 8);
+if ($child) { sysread($r, my $ready, 1); print "$$ $child\n" } else { syswrite($w, "x") } sleep 1000 while 1"#;
 
 /// Starts a client whose command says the numbers of the processes of its group.
 fn started(mut command: Command) -> (Child, Vec<u32>) {
@@ -168,11 +170,11 @@ fn umask_nice_value_and_every_resource_limit_are_those_of_a_child_of_the_caller(
         assert!(seen.contains(&format!("\n{nice}\n")));
     }
     let plain = compare("no habit", &|_| {});
-    for resource in 0..16 {
+    for (resource, wanted) in SOFT_LIMITS.iter().copied().enumerate() {
         let seen = compare(&format!("soft limit {resource}"), &|c| caller::with_limits(c, [soft(resource)]));
         let (now, hard) = caller::limit(resource as u32).unwrap();
-        assert_eq!(seen != plain, SOFT_LIMITS[resource].min(hard) != now, "the row for {resource} shows a difference");
-        compare(&format!("hard limit {resource}"), &|c| caller::with_limits(c, [(resource as u32, SOFT_LIMITS[resource], Some(SOFT_LIMITS[resource]))]));
+        assert_eq!(seen != plain, wanted.min(hard) != now, "the row for {resource} shows a difference");
+        compare(&format!("hard limit {resource}"), &|c| caller::with_limits(c, [(resource as u32, wanted, Some(wanted))]));
     }
     compare("all soft limits", &|c| caller::with_limits(c, (0..16).map(soft)));
 }

@@ -420,9 +420,12 @@ fn statx(path: usize) -> Step<libc::statx> {
     Ok(about)
 }
 
-/// A directory, or one of our own links. What does not exist is left to `execve`, which says so.
+/// Nothing, a directory, or one of our own links. Of what cannot be looked at, `execve` says why.
 fn is_passed_over(path: usize, ourselves: FileId) -> bool {
-    let Ok(about) = statx(path) else { return false };
+    let about = match statx(path) {
+        Ok(about) => about,
+        Err(errno) => return errno == libc::ENOENT || errno == libc::ENOTDIR,
+    };
     let device = libc::makedev(about.stx_dev_major, about.stx_dev_minor) as u64;
     if u32::from(about.stx_mode) & libc::S_IFMT == libc::S_IFDIR || (FileId { device, inode: about.stx_ino }) == ourselves {
         return true;
