@@ -53,6 +53,8 @@ const MAX_UNSENT_BYTES: usize = 64 * 1024;
 const STARTS_PER_TURN: usize = 16;
 /// Connections accepted in one turn, likewise.
 const ACCEPTS_PER_TURN: usize = 64;
+/// What is remembered of a directory: `PATH_MAX`; a longer path cannot be entered anyway.
+const MAX_DIRECTORY_BYTES: usize = 4096;
 /// How long last words may wait to be read.
 const LAST_WORDS_MS: u64 = 2_000;
 /// How long the new binary may take to say that it understands our state.
@@ -108,6 +110,8 @@ struct Caller {
     /// The pty's leader, until it goes to the client.
     leader: Option<OwnedFd>,
     name: Vec<u8>,
+    /// For the sentence that says it could not be entered.
+    directory: Vec<u8>,
     questions: u32,
     since_ms: u64,
     /// The connection is to be closed once everything is sent, at the latest then.
@@ -165,6 +169,7 @@ enum Source {
 impl Daemon {
     fn start(options: Options) -> Result<Daemon> {
         files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
+        files::close_all_on_exec();
         let descriptor_limit = process::raise_descriptor_limit();
         signals::reset_all();
         let inheritance = process::inheritance();
@@ -379,6 +384,7 @@ impl Daemon {
             child: None,
             leader: None,
             name: vec![],
+            directory: vec![],
             questions: 0,
             since_ms: now,
             close_by: None,
@@ -472,7 +478,7 @@ impl Daemon {
                 return;
             }
             // Known from now on, should the rest never come.
-            let (op, next) = (channel.peek().and_then(|header| header.op), channel.next());
+            let (op, next) = (channel.peek().and_then(|header| header.op), channel.next_frame());
             let unread = channel.unread();
             caller.learn_op(op);
             match next {
@@ -574,6 +580,7 @@ impl Daemon {
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
         let name = plan::name(&run);
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
+        let directory = run.directory.0[..run.directory.0.len().min(MAX_DIRECTORY_BYTES)].to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
         let Some(caller) = self.callers.get_mut(id) else { return Ok(()) };
         if !matches!(caller.session.state(), State::Greeting { .. }) {
@@ -581,7 +588,7 @@ impl Daemon {
         }
         let op = *caller.op.get_or_insert_with(|| OpId::from_random(files::random()));
         log::debug!(op_id:% = op, container = shown(run.container.0).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
-        caller.name = name;
+        (caller.name, caller.directory) = (name, directory);
         caller.request = Some(frame);
         self.on(id, Event::Asked(terms));
         Ok(())
@@ -661,7 +668,7 @@ impl Daemon {
                         }
                         Report::Failed(stage, error) => {
                             *launch = None;
-                            let refusal = plan::refusal(stage, &error, &caller.name, b"the directory asked for");
+                            let refusal = plan::refusal(stage, &error, &caller.name, &caller.directory);
                             self.on_not_started(id, refusal);
                         }
                     }
@@ -679,7 +686,7 @@ impl Daemon {
                         self.on(id, Event::Started);
                     }
                     Heard::Some(Word::Failed(stage, errno)) => {
-                        let refusal = plan::refusal(stage, &io::Error::from_raw_os_error(errno), &caller.name, b"the directory asked for");
+                        let refusal = plan::refusal(stage, &io::Error::from_raw_os_error(errno), &caller.name, &caller.directory);
                         self.on_not_started(id, refusal);
                     }
                     Heard::Some(Word::Stopped(signal)) => self.on(id, Event::Stopped(signal)),
@@ -764,9 +771,8 @@ impl Daemon {
     }
 
     fn kill_child(&self, id: u64) {
-        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
-            Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => drop(signals::send(Target::Process(*pid), signals::KILL)),
-            _ => {}
+        if let Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) = self.callers.get(id).and_then(|c| c.child.as_ref()) {
+            let _ = signals::send(Target::Process(*pid), signals::KILL);
         }
     }
 
@@ -1096,6 +1102,7 @@ impl Caller {
             op: self.op.map_or(0, OpId::bits),
             since_ms: self.since_ms,
             name: self.name.clone(),
+            directory: self.directory.clone(),
             session: self.session,
             connection,
             request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
@@ -1132,6 +1139,7 @@ impl Caller {
             child,
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
+            directory: saved.directory,
             questions: 0,
             since_ms: saved.since_ms,
             close_by: None,

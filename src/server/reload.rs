@@ -35,6 +35,7 @@ pub struct SavedCaller {
     pub op: u64,
     pub since_ms: u64,
     pub name: Vec<u8>,
+    pub directory: Vec<u8>,
     pub session: Session,
     pub connection: Option<SavedConnection>,
     /// A request that waits for its turn: the frame's bytes and descriptors.
@@ -81,7 +82,11 @@ pub fn read(fd: OwnedFd) -> Result<Saved> {
 
 /// Keeps descriptors open across `execve`, or not; returns the first failure after trying all.
 pub fn keep_open(fds: &[&OwnedFd], keep: bool) -> std::io::Result<()> {
-    fds.iter().map(|fd| files::set_close_on_exec(fd, !keep)).fold(Ok(()), |all, one| all.and(one))
+    let mut outcome = Ok(());
+    for fd in fds {
+        outcome = outcome.and(files::set_close_on_exec(fd, !keep));
+    }
+    outcome
 }
 
 #[cfg(test)]
@@ -95,6 +100,7 @@ mod tests {
             op: 4,
             since_ms: 5,
             name: b"ls".to_vec(),
+            directory: b"/tmp".to_vec(),
             session: Session::new(6),
             connection: Some(SavedConnection { fd: 7, incoming: vec![1], fds: vec![8], unsent: vec![2] }),
             request: Some((vec![9], vec![10])),

@@ -22,7 +22,7 @@ pub fn c_path(path: &Path) -> io::Result<CString> {
 
 /// Identity of what a path leads to, through links.
 pub fn file_id(path: &CStr) -> io::Result<FileId> {
-    stat(path).map(|s| FileId { device: s.st_dev as u64, inode: s.st_ino as u64 })
+    stat(path).map(|s| FileId { device: s.st_dev, inode: s.st_ino })
 }
 
 fn stat(path: &CStr) -> io::Result<libc::stat> {
@@ -109,6 +109,12 @@ pub fn set_non_blocking(fd: &OwnedFd) -> io::Result<()> {
 pub fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: an open descriptor; the new one is ours.
     unsafe { Ok(OwnedFd::from_raw_fd(check(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3))?)) }
+}
+
+/// Makes every descriptor from 3 up close-on-exec: whatever a daemon's own caller left open is not for its commands.
+pub fn close_all_on_exec() {
+    // SAFETY: touches no memory; flags only.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
 /// Makes sure that 0, 1 and 2 are open, so that no descriptor of a daemon ever lands there.

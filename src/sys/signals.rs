@@ -126,7 +126,8 @@ pub struct SignalReader {
 }
 
 impl SignalReader {
-    /// Blocks `set` (and nothing else) and reads it from now on. Ignored signals never arrive, as anywhere.
+    /// Blocks `set` (and nothing else) and reads it from now on. A signal that is blocked arrives even if it
+    /// is ignored: the kernel cannot know what will be when it is unblocked.
     pub fn new(set: SignalSet) -> io::Result<SignalReader> {
         let before = set_mask(set);
         // SAFETY: a valid set of the kernel's size; the descriptor is new and ours.

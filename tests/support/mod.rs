@@ -4,6 +4,7 @@
 //! with a deadline that says what it waited for.
 #![allow(dead_code, unsafe_code)]
 
+pub mod caller;
 pub mod peer;
 pub mod pty;
 
@@ -19,6 +20,34 @@ pub const BKT: &str = env!("CARGO_BIN_EXE_bkt");
 
 /// How long any condition may take to come true. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A field of `/proc/PID/status`, without its name.
+pub fn status_field(pid: u32, name: &str) -> Option<String> {
+    field_of(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, name)
+}
+
+/// The same, of a text that was read already.
+pub fn field_of(status: &str, name: &str) -> Option<String> {
+    status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_string()))
+}
+
+/// The operation id at the end of a sentence of ours.
+#[track_caller]
+pub fn op_id_at_end(sentence: &str) -> String {
+    let id = sentence.trim_end_matches('\n').strip_suffix(')').and_then(|s| s.rsplit_once(" (op-")).map(|(_, digits)| digits);
+    let id = id.filter(|d| d.len() == 12 && d.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+    format!("op-{}", id.unwrap_or_else(|| panic!("does not end with an operation id: {sentence:?}")))
+}
+
+/// A failure of our own: one line on standard error, in our name, with the operation's id, which is returned.
+#[track_caller]
+pub fn complaint(output: &Output, code: i32, part: &str) -> String {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{:?}: {said}", output.status);
+    assert!(said.starts_with("bkt: ") && said.ends_with('\n') && said.lines().count() == 1, "not one line of ours: {said:?}");
+    assert!(said.contains(part), "{part:?} is not in {said:?}");
+    op_id_at_end(&said)
+}
 
 /// Waits until the condition holds; fails the test, saying which one, when it does not in time.
 #[track_caller]
@@ -71,6 +100,14 @@ impl Host {
         let mut command = Command::new(BKT);
         command.arg0("bkt-hostd").arg("-vv").env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", &dir.0).env("SERVER_SIDE", "yes");
         command.env("XDG_RUNTIME_DIR", &dir.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // What the test was started with is not the daemon's, and would be missed from its count after a reload.
+        // SAFETY: one system call between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                bkt::sys::files::close_all_on_exec();
+                Ok(())
+            });
+        }
         change(&mut command);
         let daemon = command.spawn().unwrap();
         let host = Host { dir, daemon };
@@ -90,10 +127,11 @@ impl Host {
         fs::read_to_string(self.dir.0.join("log")).unwrap()
     }
 
-    /// `bkt` with these arguments, as a client of this daemon.
+    /// `bkt` with these arguments, as a client of this daemon, with nothing of whoever runs the tests: no terminal, no ignored signal.
     pub fn bkt<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, args: I) -> Command {
         let mut command = Command::new(BKT);
         command.arg0("bkt").args(args).env("BKT_SOCKET", self.socket()).env("BKT_SIDE", "container").stdin(Stdio::null());
+        caller::by_itself(&mut command);
         command
     }
 
