@@ -1,5 +1,5 @@
-//! The plan of the house, bottom floor first. A file imports only from floors below its own and from leaf files of its own
-//! room; `tests/house.rs` holds us to it. To read along one request, start at `main.rs`.
+//! The plan of the house, bottom floor first. A file imports only from floors below its own and from files of its own
+//! room, without circles; `tests/house.rs` holds us to it. To read along one request, start at `main.rs`.
 
 // Floor 0: words.
 pub mod error;

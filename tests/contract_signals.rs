@@ -170,11 +170,11 @@ fn umask_nice_value_and_every_resource_limit_are_those_of_a_child_of_the_caller(
         assert!(seen.contains(&format!("\n{nice}\n")));
     }
     let plain = compare("no habit", &|_| {});
-    for resource in 0..16 {
+    for (resource, wanted) in SOFT_LIMITS.iter().copied().enumerate() {
         let seen = compare(&format!("soft limit {resource}"), &|c| caller::with_limits(c, [soft(resource)]));
         let (now, hard) = caller::limit(resource as u32).unwrap();
-        assert_eq!(seen != plain, SOFT_LIMITS[resource].min(hard) != now, "the row for {resource} shows a difference");
-        compare(&format!("hard limit {resource}"), &|c| caller::with_limits(c, [(resource as u32, SOFT_LIMITS[resource], Some(SOFT_LIMITS[resource]))]));
+        assert_eq!(seen != plain, wanted.min(hard) != now, "the row for {resource} shows a difference");
+        compare(&format!("hard limit {resource}"), &|c| caller::with_limits(c, [(resource as u32, wanted, Some(wanted))]));
     }
     compare("all soft limits", &|c| caller::with_limits(c, (0..16).map(soft)));
 }

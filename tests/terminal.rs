@@ -55,10 +55,11 @@ fn a_command_may_catch_ctrl_c() {
     });
 }
 
-fn stop_and_fg(t: &mut Terminal, command: &str, times: usize) {
+fn stop_and_fg(t: &mut Terminal, command: &str, times: usize, settle: fn()) {
     t.start(command);
     t.expect("begun\r\n");
     for _ in 0..times {
+        settle();
         t.send("\x1a");
         t.expect("Stopped");
         t.expect("READY> ");
@@ -73,7 +74,7 @@ fn stop_and_fg(t: &mut Terminal, command: &str, times: usize) {
 #[test]
 fn ctrl_z_and_fg_work_five_times_in_a_row() {
     let host = Host::start();
-    natively_and_through(&host, |t| stop_and_fg(t, "$X sh -c 'echo begun; read a; echo got $a'", 5));
+    natively_and_through(&host, |t| stop_and_fg(t, "$X sh -c 'echo begun; read a; echo got $a'", 5, || {}));
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn a_command_that_catches_tstp_and_stops_itself_is_a_stopped_job() {
     for stop in ["STOP", "TSTP"] {
         let handler = format!("on_tstp() {{ trap - TSTP; kill -{stop} $$; trap on_tstp TSTP; }}; trap on_tstp TSTP");
         let command = format!("$X bash -c '{handler}; echo begun; until read a; do :; done; echo got $a'");
-        natively_and_through(&host, |t| stop_and_fg(t, &command, 2));
+        natively_and_through(&host, |t| stop_and_fg(t, &command, 2, moment));
     }
 }
 
@@ -309,13 +310,14 @@ fn ctrl_z_in_a_pipeline_stops_all_of_it() {
             t.start(pipeline);
             t.expect("begun\r\n");
             for _ in 0..2 {
+                // A shell that forks right now would stop half-way.
+                moment();
                 t.send("\x1a");
                 t.expect("Stopped");
                 t.expect("READY> ");
                 let runs_on = t.line("ps -o stat=,comm= -t $(tty) | grep -c '^[SR].* \\(bkt\\|sleep\\|cat\\)$'");
                 assert_eq!(runs_on, "0\r\n");
                 t.fg();
-                moment();
             }
             t.send("\x03");
             t.expect("READY> ");
@@ -376,6 +378,23 @@ fn a_command_with_only_its_input_at_the_terminal_reads_lines_to_the_end() {
 }
 
 #[test]
+fn lines_are_read_from_the_terminal_one_by_one_though_the_input_is_elsewhere() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        for redirected in ["< /dev/null", "< /dev/null | cat", "< /dev/null 2>&1 | $X cat"] {
+            t.start(&format!("$X sh -c 'for i in 1 2 3 4 5; do read a < /dev/tty; echo got $a >&2; done' {redirected}"));
+            t.wait_for_job();
+            for word in ["one", "two", "three", "four", "five"] {
+                t.send(&format!("{word}\r"));
+                t.expect(&format!("got {word}\r\n"));
+            }
+            t.expect("READY> ");
+            assert_eq!(t.line("echo ok"), "ok\r\n");
+        }
+    });
+}
+
+#[test]
 fn a_here_document_leaves_the_terminal_to_the_others() {
     let host = Host::start();
     natively_and_through(&host, |t| {
@@ -415,7 +434,8 @@ fn an_interactive_shell_has_job_control_of_its_own() {
                 t.send("\x1a");
                 t.expect("Stopped");
                 t.expect("inner> ");
-                inner(t, "p=$(jobs -p); kill -9 $p; wait $p 2>/dev/null");
+                inner(t, "kill -9 $(jobs -p)");
+                eventually("the job is gone", || !inner(t, "jobs").contains("Stopped"));
             }
             t.start("exit 7");
             t.expect("READY> ");
@@ -504,7 +524,7 @@ fn typed_ahead_keys_reach_the_command_that_reads_them() {
     let host = Host::start();
     natively_and_through(&host, |t| {
         t.start("sleep 0.2; $X cat | tr a-z A-Z; $X cat");
-        eventually("the shell waits", || t.foreground() != t.child.id() as i32);
+        t.wait_for_job();
         t.send("one\rtwo\r\x04");
         t.expect("ONE\r\nTWO\r\n");
         // A loan that ends takes the keys with it that were typed meanwhile.

@@ -85,7 +85,7 @@ fn every_combination_of_streams_is_at_the_command_as_at_the_caller() {
     let at = |name: &str| dir.0.join(name).display().to_string();
     fs::write(at("in"), "key\n").unwrap();
     let probe = format!(
-        "for n in 0 1 2; do if [ -t $n ]; then echo $n terminal; elif [ -p /dev/fd/$n ]; then echo $n pipe; elif [ -e /dev/fd/$n ]; then echo $n other; else echo $n closed; fi; done > {0}.new; \
+        "for n in 0 1 2; do if [ -t $n ]; then k=terminal; elif [ -p /dev/fd/$n ]; then k=pipe; elif [ -e /dev/fd/$n ]; then k=other; else k=closed; fi; echo $n $k >> {0}.new; done; \
          printf 'OUT\\nput\\n' 2>/dev/null; printf 'ERR\\nor\\n' >&2; read line 2>/dev/null; echo \"read $line\" >> {0}.new; mv {0}.new {0}",
         at("report")
     );
@@ -102,17 +102,22 @@ fn every_combination_of_streams_is_at_the_command_as_at_the_caller() {
         };
         let to = |kind: &str, number: i32, name: &str| match kind {
             "terminal" => String::new(),
-            "pipe" => format!("{number}> >(cat > {0}.new; mv {0}.new {0})", at(name)),
+            "pipe" => format!("{number}> >(trap '' HUP; cat > {0}.new; mv {0}.new {0})", at(name)),
             "file" => format!("{number}> {}", at(name)),
             _ => format!("{number}>&-"),
         };
-        let line = format!("$X bash {probe_file} {input_text} {} {}; echo \"status $?\"", to(output, 1, "out"), to(errors, 2, "err"));
+        let line = format!("$X sh {probe_file} {input_text} {} {}; echo \"status $?\"", to(output, 1, "out"), to(errors, 2, "err"));
         let results = [true, false].map(|native| {
-            for name in ["report", "out", "err"] {
+            for name in ["report.new", "report", "out", "err"] {
                 let _ = fs::remove_file(at(name));
             }
             let mut terminal = Terminal::run(&mut script(&host, &line, native));
             if input == "terminal" {
+                for (kind, last) in [(output, "put\r\n"), (errors, "or\r\n")] {
+                    if kind == "terminal" {
+                        terminal.expect(last);
+                    }
+                }
                 if native {
                     moment();
                 } else {

@@ -54,11 +54,11 @@ pub fn status(call: &Call, args: Vec<OsString>) -> Result<End> {
 }
 
 /// `bkt status`: this side and the daemon.
-pub fn overview(call: &Call, args: Vec<OsString>) -> Result<End> {
+pub fn overview(call: &Call, args: Vec<OsString>, side: Side) -> Result<End> {
     let json = wants_json(args, "status")?;
     let sockets = call.sockets();
     let found = ask::status(&sockets, call.op)?;
-    let side = match local::side(&call.invocation) {
+    let side = match side {
         Side::Host => "host",
         Side::Container => "container",
     };

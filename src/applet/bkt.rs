@@ -80,7 +80,7 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
     let words: Vec<&str> = std::iter::once(word).chain(rest.iter().map(OsString::as_os_str)).map(|w| w.to_str().unwrap_or("")).collect();
     let after = |n: usize| rest[n..].to_vec();
     match words[..] {
-        ["admin", "daemon", "run", ..] if !words.contains(&"--help") && !words.contains(&"-h") => on_host(call, typed, all, || hostd::run_with(call, after(2), typed.verbosity)),
+        ["admin", "daemon", "run", ..] if !words.contains(&"--help") && !words.contains(&"-h") => on_host(call, typed, all, |_| hostd::run_with(call, after(2), typed.verbosity)),
         ["admin", "daemon", "run", ..] => hostd::run_with(call, after(2), typed.verbosity),
         ["admin", "daemon", "status", ..] => admin::status(call, after(2)),
         ["admin", "daemon", "test", ..] => admin::test(call, after(2)),
@@ -94,18 +94,18 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
-        ["status", ..] => on_host(call, typed, all, || admin::overview(call, after(0))),
+        ["status", ..] => on_host(call, typed, all, |side| admin::overview(call, after(0), side)),
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),
     }
 }
 
 /// Runs what belongs to the host there: here where this is the host, else by its own bkt through the daemon, else by another
-/// bridge.
-fn on_host(call: &Call, typed: &Typed, all: &[OsString], here: impl FnOnce() -> Result<End>) -> Result<End> {
+/// bridge. What runs here is told which side that is.
+fn on_host(call: &Call, typed: &Typed, all: &[OsString], here: impl FnOnce(Side) -> Result<End>) -> Result<End> {
     if !typed.delegate {
         log::info!(op_id:% = call.op; "running here, as asked for");
-        return here();
+        return here(local::side(&call.invocation));
     }
     let args: Vec<std::ffi::CString> = std::iter::once(c"bkt".to_owned()).chain(all.iter().filter_map(|a| std::ffi::CString::new(a.as_bytes()).ok())).collect();
     let args: Vec<&CStr> = args.iter().map(std::ffi::CString::as_c_str).collect();
@@ -115,12 +115,12 @@ fn on_host(call: &Call, typed: &Typed, all: &[OsString], here: impl FnOnce() -> 
         Outcome::Ended(end) => Ok(end),
         Outcome::SameSide => {
             log::info!(op_id:% = call.op; "this is the host: running here");
-            here()
+            here(Side::Host)
         }
         Outcome::NoDaemon { path, why } => match local::side(&call.invocation) {
             Side::Host => {
                 log::info!(op_id:% = call.op; "no daemon at {}; this is the host: running here", path.display());
-                here()
+                here(Side::Host)
             }
             Side::Container => Err(local::exec_fallback(&args, &call.invocation, &paths::shim_directories(&call.invocation), call.op, (&path, &why))),
         },

@@ -101,13 +101,13 @@ mod tests {
         let found = |args: &[&'static std::ffi::CStr]| {
             let mut invocation = Invocation { args: args.to_vec(), env: vec![] };
             let entry = find(&mut invocation);
-            (entry as usize, invocation.args)
+            (entry as *const () as usize, invocation.args)
         };
-        assert_eq!(found(&[c"/x/bkt-hostd"]).0, hostd::run as usize);
-        assert_eq!(found(&[c"bkt", c"bkt-hostd", c"-v"]), (hostd::run as usize, vec![c"bkt-hostd", c"-v"]));
-        assert_eq!(found(&[c"bkt", c"systemctl", c"status"]), (shim::run as usize, vec![c"systemctl", c"status"]));
-        assert_eq!(found(&[c"bkt", c"status"]).0, bkt::run as usize);
-        assert_eq!(found(&[c"anything"]).0, shim::run as usize);
-        assert_eq!(found(&[]).0, bkt::run as usize);
+        assert_eq!(found(&[c"/x/bkt-hostd"]).0, hostd::run as *const () as usize);
+        assert_eq!(found(&[c"bkt", c"bkt-hostd", c"-v"]), (hostd::run as *const () as usize, vec![c"bkt-hostd", c"-v"]));
+        assert_eq!(found(&[c"bkt", c"systemctl", c"status"]), (shim::run as *const () as usize, vec![c"systemctl", c"status"]));
+        assert_eq!(found(&[c"bkt", c"status"]).0, bkt::run as *const () as usize);
+        assert_eq!(found(&[c"anything"]).0, shim::run as *const () as usize);
+        assert_eq!(found(&[]).0, bkt::run as *const () as usize);
     }
 }

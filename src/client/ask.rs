@@ -84,7 +84,7 @@ fn ask<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8) -> 
     let deadline = process::monotonic_ms() + HANDSHAKE_MS;
     channel.send(question, Some(op), vec![]).map_err(|e| Error::io("ask the daemon", &e))?;
     loop {
-        match channel.next().map_err(|r| Error::new(format!("the daemon's answer cannot be read: {}", r.text)))? {
+        match channel.next_frame().map_err(|r| Error::new(format!("the daemon's answer cannot be read: {}", r.text)))? {
             Some(frame) if frame.header.kind == answer => return Ok(frame),
             Some(frame) if frame.header.kind == kind::Refused => {
                 let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.text))?;

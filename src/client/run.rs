@@ -14,7 +14,7 @@ use crate::proto::frame;
 use crate::proto::message::{self, Bytes, Code, Run, Terminal, kind};
 use crate::sys::process::{self, Inheritance};
 use crate::sys::signals::{self, SignalReader, SignalSet};
-use crate::sys::{files, terminal};
+use crate::sys::{files, socket, terminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -358,7 +358,7 @@ impl Conversation {
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>> {
-        match self.channel.next() {
+        match self.channel.next_frame() {
             // A refusal is read whatever its version: its layout is the same in all.
             Ok(Some(frame)) if frame.header.version != frame::VERSION && frame.header.kind != kind::Refused => {
                 Err(Error::new(format!("the daemon speaks protocol version {}, we {}: install the same bkt on both sides", frame.header.version, frame::VERSION)))
@@ -393,6 +393,10 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
         not_on_root: root.map(|id| (id.device, id.inode)),
         container: Bytes(capture::container(invocation)),
     };
+    let most = socket::MAX_FDS - (run.descriptors() - run.extra.len());
+    if run.extra.len() > most {
+        return Err(Error::new(format!("{} descriptors are to be passed; beside these streams the kernel passes {most} at once", run.extra.len())));
+    }
     let passed = capture::passed_numbers(streams, &command.extra);
     let mut fds: Vec<BorrowedFd<'s>> = passed.into_iter().filter_map(files::inherited).collect();
     fds.extend(streams.terminal.as_ref().map(|terminal| terminal.fd.as_fd()));

@@ -9,14 +9,12 @@
 //! | a directory that has been deleted | the same |
 //! | anything, with `--cwd DIR` | `DIR`, and if that is not there nothing runs |
 
-use crate::paths::HOST_ROOT;
-
-/// The path on the server's side. A caller whose directory has no path (deleted, unreachable) gives none.
-pub fn translate(path: &[u8]) -> Option<&[u8]> {
+/// The path on the server's side; `host_root` is where callers see the server's tree. A caller whose directory has no path (deleted, unreachable) gives none.
+pub fn translate<'a>(path: &'a [u8], host_root: &str) -> Option<&'a [u8]> {
     if !path.starts_with(b"/") {
         return None;
     }
-    match path.strip_prefix(HOST_ROOT.as_bytes()) {
+    match path.strip_prefix(host_root.as_bytes()) {
         Some(b"" | b"/") => Some(b"/"),
         Some(rest) if rest.starts_with(b"/") => Some(rest),
         _ => Some(path),
@@ -42,7 +40,7 @@ mod tests {
             (b"", None),
         ];
         for (from, to) in table {
-            assert_eq!(translate(from), to, "{:?}", String::from_utf8_lossy(from));
+            assert_eq!(translate(from, "/run/host"), to, "{:?}", String::from_utf8_lossy(from));
         }
     }
 }

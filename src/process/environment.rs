@@ -128,7 +128,7 @@ fn rule(name: &[u8]) -> Rule {
                 None => name == pattern.as_bytes(),
             }
     };
-    RULES.iter().find(|(_, names)| names.iter().any(|p| is(&p))).map_or(Rule::Callers, |(rule, _)| *rule)
+    RULES.iter().find(|(_, names)| names.iter().any(|pattern| is(pattern))).map_or(Rule::Callers, |(rule, _)| *rule)
 }
 
 /// What a caller asked for.

@@ -99,7 +99,7 @@ impl Channel {
     }
 
     /// The next whole frame. An error is the peer's, and final: the stream cannot be trusted to be in step any more.
-    pub fn next(&mut self) -> Result<Option<Frame>, Refusal> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, Refusal> {
         let found = match frame::peek(&self.incoming) {
             Ok(found) => found,
             Err(Bad::TooShort(length)) => return Err(Refusal::new(Code::BadFrame, format!("a frame of {length} bytes is shorter than its header"))),

@@ -478,7 +478,7 @@ impl Daemon {
                 return;
             }
             // Known from now on, should the rest never come.
-            let (op, next) = (channel.peek().and_then(|header| header.op), channel.next());
+            let (op, next) = (channel.peek().and_then(|header| header.op), channel.next_frame());
             let unread = channel.unread();
             caller.learn_op(op);
             match next {
@@ -771,9 +771,8 @@ impl Daemon {
     }
 
     fn kill_child(&self, id: u64) {
-        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
-            Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => drop(signals::send(Target::Process(*pid), signals::KILL)),
-            _ => {}
+        if let Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) = self.callers.get(id).and_then(|c| c.child.as_ref()) {
+            let _ = signals::send(Target::Process(*pid), signals::KILL);
         }
     }
 

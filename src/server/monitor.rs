@@ -270,14 +270,17 @@ impl Monitor {
             Order::Signal(signal) => self.signal(signal),
             Order::Continue { foreground } => {
                 self.set_foreground(foreground);
-                // The client alone was stopped. The kernel looks who has the foreground when a read begins: one that waits already
-                // has to begin anew, as it would have if the command itself had been stopped.
-                if !foreground && !self.stopped {
-                    self.signal(signals::STOP);
+                if !foreground {
+                    self.begin_reads_anew();
                 }
                 self.signal(signals::CONT);
             }
-            Order::SetForeground(yes) => self.set_foreground(yes),
+            Order::SetForeground(yes) => {
+                self.set_foreground(yes);
+                if !yes {
+                    self.begin_reads_anew();
+                }
+            }
             Order::RestoreTerminal => {
                 if let Some((fd, before)) = self.caller.take() {
                     // Only what the client itself had set is undone: by now a shell may have modes of its own there.
@@ -304,6 +307,15 @@ impl Monitor {
         if terminal::set_foreground_group(self.tty.as_fd(), group).is_err() && foreground {
             // The job of an inner shell that had it is gone.
             let _ = terminal::set_foreground_group(self.tty.as_fd(), self.command);
+        }
+    }
+
+    /// The kernel looks who has the foreground when a read begins. One that waits already, in a command that runs, has to begin
+    /// anew, or nobody would ever hear that it wants keys: stopping and continuing does that, before anybody sees a stop.
+    fn begin_reads_anew(&self) {
+        if !self.stopped {
+            self.signal(signals::STOP);
+            self.signal(signals::CONT);
         }
     }
 

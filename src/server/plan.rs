@@ -2,6 +2,7 @@
 
 use crate::logging::shown;
 use crate::opid::OpId;
+use crate::paths;
 use crate::process::{directory, environment, program};
 use crate::proto::message::{Code, Refusal, Run, Stream, Terminal};
 use crate::sys::files::FileId;
@@ -131,7 +132,7 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context) -> 
             Place::NewGroup { tty, foreground: run.terminal.is_some_and(|t| t.foreground) }
         }
     };
-    let (wanted, required) = (directory::translate(run.directory.0), run.directory_required);
+    let (wanted, required) = (directory::translate(run.directory.0, paths::HOST_ROOT), run.directory_required);
     let entered = if required { run.directory.0 } else { wanted.unwrap_or(b"") };
     let wanted_env = environment::Wanted { callers: run.env.0, set: run.set_env.0, unset: run.unset_env.0, clear: run.clear_env };
     let env = environment::merge(&context.env, wanted_env, entered, op);

@@ -82,7 +82,11 @@ pub fn read(fd: OwnedFd) -> Result<Saved> {
 
 /// Keeps descriptors open across `execve`, or not; returns the first failure after trying all.
 pub fn keep_open(fds: &[&OwnedFd], keep: bool) -> std::io::Result<()> {
-    fds.iter().map(|fd| files::set_close_on_exec(fd, !keep)).fold(Ok(()), |all, one| all.and(one))
+    let mut outcome = Ok(());
+    for fd in fds {
+        outcome = outcome.and(files::set_close_on_exec(fd, !keep));
+    }
+    outcome
 }
 
 #[cfg(test)]

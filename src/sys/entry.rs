@@ -15,10 +15,13 @@ use std::io::Write;
 macro_rules! entry {
     ($run:path) => {
         /// What the C library calls.
+        ///
+        /// # Safety
+        /// For the C library alone, with the kernel's vectors.
         #[allow(unsafe_code)]
         #[unsafe(no_mangle)]
-        pub extern "C" fn main(argc: std::ffi::c_int, argv: *const *const std::ffi::c_char, envp: *const *const std::ffi::c_char) -> std::ffi::c_int {
-            // SAFETY: called by the C library alone, with the kernel's vectors.
+        pub unsafe extern "C" fn main(argc: std::ffi::c_int, argv: *const *const std::ffi::c_char, envp: *const *const std::ffi::c_char) -> std::ffi::c_int {
+            // SAFETY: the caller's promise.
             unsafe { $crate::sys::entry::start(argc, argv, envp, $run) }
         }
     };

@@ -22,7 +22,7 @@ pub fn c_path(path: &Path) -> io::Result<CString> {
 
 /// Identity of what a path leads to, through links.
 pub fn file_id(path: &CStr) -> io::Result<FileId> {
-    stat(path).map(|s| FileId { device: s.st_dev as u64, inode: s.st_ino as u64 })
+    stat(path).map(|s| FileId { device: s.st_dev, inode: s.st_ino })
 }
 
 fn stat(path: &CStr) -> io::Result<libc::stat> {

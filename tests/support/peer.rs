@@ -77,7 +77,7 @@ impl Peer {
     pub fn answer(&mut self) -> Option<Answer> {
         let end = Instant::now() + PATIENCE;
         loop {
-            if let Some(frame) = self.channel.next().expect("the daemon's frames are well-formed") {
+            if let Some(frame) = self.channel.next_frame().expect("the daemon's frames are well-formed") {
                 return Some(Answer { kind: frame.header.kind, op: frame.header.op, body: frame.body().to_vec(), fds: frame.fds });
             }
             match self.channel.fill() {

@@ -102,7 +102,13 @@ impl Terminal {
     pub fn fg(&mut self) {
         self.start("fg");
         self.expect("\r\n");
-        super::eventually("the job has the foreground", || self.foreground() != self.child.id() as i32);
+        self.wait_for_job();
+    }
+
+    /// Waits until the shell has given the terminal to a job.
+    #[track_caller]
+    pub fn wait_for_job(&self) {
+        super::eventually("a job has the foreground", || self.foreground() != self.child.id() as i32);
     }
 
     /// Waits until a program has taken the keyboard: lines are not edited by this terminal any more.
@@ -148,6 +154,13 @@ impl Terminal {
             self.wait_readable(50);
             self.pump();
         }
+    }
+
+    /// Drops what has been shown so far: only what comes from now on will be found.
+    pub fn forget(&mut self) {
+        self.pump();
+        self.shown.clear();
+        self.seen = 0;
     }
 
     /// Everything shown that `expect` has not consumed.
