@@ -160,7 +160,7 @@ pub fn depth(callers: &[u8]) -> u32 {
 
 /// The command's environment as NUL-terminated strings. Sorted, not searched: a hostile caller sends a million variables.
 pub fn merge(server: &[u8], wanted: Wanted<'_>, directory: &[u8], op: OpId) -> Vec<u8> {
-    let (servers, set) = (Variables::of(server), Variables::of(wanted.set));
+    let (servers, set) = (Variables::of(server), Variables::last_of(wanted.set));
     let unset = Variables::named(wanted.unset);
     let is_settled = |name: &[u8]| is_ours(name) || unset.contain(name) || set.contain(name);
 
@@ -190,24 +190,38 @@ pub fn merge(server: &[u8], wanted: Wanted<'_>, directory: &[u8], op: OpId) -> V
     out
 }
 
-/// Variables in the order of their names; of several with the same name the first given, as getenv(3) has it.
+/// Which of several variables with the same name counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// As getenv(3) has it.
+    First,
+    Last,
+}
+
+/// Variables in the order of their names, each once.
 struct Variables<'a>(Vec<(&'a [u8], &'a [u8])>);
 
 impl<'a> Variables<'a> {
     /// From `NAME=VALUE` strings.
     fn of(entries: &'a [u8]) -> Variables<'a> {
-        Variables::sorted(strings(entries).filter_map(|entry| Some((name_of(entry)?, entry))).collect())
+        Variables::sorted(strings(entries).filter_map(|entry| Some((name_of(entry)?, entry))).collect(), Which::First)
+    }
+
+    /// The same, but of several with the same name the last: what was typed later is meant.
+    fn last_of(entries: &'a [u8]) -> Variables<'a> {
+        Variables::sorted(strings(entries).filter_map(|entry| Some((name_of(entry)?, entry))).collect(), Which::Last)
     }
 
     /// From names alone.
     fn named(names: &'a [u8]) -> Variables<'a> {
-        Variables::sorted(strings(names).map(|name| (name, name)).collect())
+        Variables::sorted(strings(names).map(|name| (name, name)).collect(), Which::First)
     }
 
-    fn sorted(mut all: Vec<(&'a [u8], &'a [u8])>) -> Variables<'a> {
+    fn sorted(mut all: Vec<(&'a [u8], &'a [u8])>, which: Which) -> Variables<'a> {
         // All lie in one run of bytes, so that the lower address is the earlier string.
-        all.sort_unstable_by(|a, b| a.0.cmp(b.0).then(a.1.as_ptr().cmp(&b.1.as_ptr())));
-        all.dedup_by(|later, earlier| later.0 == earlier.0);
+        let rank = |name: &[u8]| if which == Which::First { name.as_ptr() as usize } else { usize::MAX - name.as_ptr() as usize };
+        all.sort_unstable_by(|a, b| a.0.cmp(b.0).then(rank(a.1).cmp(&rank(b.1))));
+        all.dedup_by(|dropped, kept| dropped.0 == kept.0);
         Variables(all)
     }
 
@@ -297,5 +311,8 @@ mod tests {
         let mut expected = vec!["A=1"];
         expected.extend(TAIL);
         assert_eq!(merged(b"=x\0", callers(b"nonsense\0=1\0A=1\0A=2\0")), expected);
+        // Of what was typed, the last.
+        let wanted = Wanted { set: b"A=3\0B=1\0A=2\0A=1\0", ..Wanted::default() };
+        assert_eq!(merged(b"", wanted)[..2], ["A=1", "B=1"]);
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, reason};
 use crate::paths;
 use crate::sys::files::{self, FileId};
+use crate::sys::launch::REFUGE_MODE;
 use crate::sys::socket;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -143,10 +144,10 @@ fn prepare_directory(directory: &Path, user: u32) -> Result<()> {
 /// An empty directory that nothing can be created in, for commands whose own does not exist here.
 fn prepare_refuge(socket: &Path) -> Result<()> {
     let refuge = paths::refuge(socket);
-    match DirBuilder::new().mode(0o500).create(&refuge) {
+    match DirBuilder::new().mode(REFUGE_MODE).create(&refuge) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(&refuge).is_ok_and(|a| a.is_dir()) => {
-            fs::set_permissions(&refuge, Permissions::from_mode(0o500)).map_err(|e| Error::io(format!("set the modes of {}", refuge.display()), &e))
+            fs::set_permissions(&refuge, Permissions::from_mode(REFUGE_MODE)).map_err(|e| Error::io(format!("set the modes of {}", refuge.display()), &e))
         }
         Err(e) => Err(Error::new(format!("make {}: {}; move it away", refuge.display(), reason(&e)))),
     }

@@ -23,6 +23,9 @@ use std::ptr::NonNull;
 /// The child's stack: the deepest use is one `statx` structure and one link's text; the rest is for builds without optimisation.
 const STACK_BYTES: usize = 16 * 1024;
 
+/// Nothing is to be made in the directory of commands that have none.
+pub const REFUGE_MODE: u32 = 0o500;
+
 /// The longest text of a link that could be one of ours.
 const LINK_BYTES: usize = 512;
 
@@ -311,9 +314,17 @@ impl Child<'_> {
         let plan = &self.shared.plan;
         let Err(missing) = enter(&plan.directory) else { return Ok(()) };
         let Some((refuge, warning)) = &plan.refuge else { return Err(missing) };
-        enter(refuge)?;
+        if enter(refuge).is_err() {
+            // A command before us has removed it, or whoever cleans up there.
+            let _ = call(libc::SYS_mkdirat, [libc::AT_FDCWD as usize, refuge.as_ptr() as usize, REFUGE_MODE as usize, 0, 0, 0]);
+            enter(refuge)?;
+        }
         // Nobody else can say it at the right moment, before the command's first output; a closed stream hears nothing.
-        let _ = call(libc::SYS_write, [2, warning.as_ptr() as usize, warning.len(), 0, 0, 0]);
+        if call(libc::SYS_write, [2, warning.as_ptr() as usize, warning.len(), 0, 0, 0]) == Err(libc::EPIPE) {
+            // The SIGPIPE of it is pending, and is not the command's: to ignore a signal takes it back (signal(7)).
+            set_disposition(libc::SIGPIPE, libc::SIG_IGN);
+            set_disposition(libc::SIGPIPE, libc::SIG_DFL);
+        }
         Ok(())
     }
 
@@ -334,8 +345,7 @@ impl Child<'_> {
         }
         for signal in 1..=64u8 {
             if wanted.ignored.contains(signal) {
-                let action = KernelAction::of(libc::SIG_IGN);
-                let _ = call(libc::SYS_rt_sigaction, [signal as usize, &raw const action as usize, 0, 8, 0, 0]);
+                set_disposition(c_int::from(signal), libc::SIG_IGN);
             }
         }
     }
@@ -380,6 +390,11 @@ fn call(number: libc::c_long, args: [usize; 6]) -> Step<usize> {
     // SAFETY: every caller in this file passes numbers, or pointers to values that live across the call.
     let result = unsafe { syscall(number, args) };
     if result < 0 { Err(-result as c_int) } else { Ok(result as usize) }
+}
+
+fn set_disposition(signal: c_int, handler: usize) {
+    let action = KernelAction::of(handler);
+    let _ = call(libc::SYS_rt_sigaction, [signal as usize, &raw const action as usize, 0, 8, 0, 0]);
 }
 
 /// The soft and hard value wanted, or as much of them as an unprivileged process may have.
