@@ -483,10 +483,13 @@ fn a_terminal_in_a_container_is_the_commands_controlling_terminal() {
         terminal.resize(40, 100);
         terminal.send("stty size\r");
         terminal.expect("40 100");
+        terminal.expect("HOST> ");
         // The job control of the host's shell, and its keyboard.
         terminal.send("sleep 1000\r");
         terminal.expect("sleep 1000\r\n");
-        eventually("sleep runs", || host.children().iter().any(|monitor| !support::children(*monitor).is_empty()));
+        let of = |all: Vec<u32>| all.into_iter().flat_map(support::children).collect::<Vec<_>>();
+        let is_sleep = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+        eventually("sleep runs", || of(of(host.children())).iter().any(is_sleep));
         terminal.send("\x1a");
         terminal.expect("Stopped");
         terminal.expect("HOST> ");
@@ -526,9 +529,11 @@ fn ctrl_z_and_fg_in_the_containers_own_shell() {
         terminal.expect("BOX> ");
         terminal.send("echo status $?\r");
         terminal.expect("status 4");
+        terminal.expect("BOX> ");
         terminal.send("/shims/sleep 1000\r");
         terminal.expect("sleep 1000\r\n");
         eventually("sleep runs", || host.log().contains("sleep"));
+        terminal.wait_until_raw();
         terminal.send("\x03");
         terminal.expect("BOX> ");
         terminal.send("echo status $?\r");
