@@ -84,7 +84,7 @@ fn run(mut input: Input<'_>) {
                     }
                 }
             }
-            assert_eq!(channel.unread(), sent.len() - seen, "bytes were lost, or made up");
         }
+        assert_eq!(channel.unread(), sent.len() - seen, "bytes were lost, or made up");
     }
 }
