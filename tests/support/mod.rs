@@ -170,6 +170,30 @@ impl Drop for Host {
     }
 }
 
+/// A client that does not outlive its test, however that ends; nor does its command, which the daemon then ends.
+pub struct Client(pub Child);
+
+impl std::ops::Deref for Client {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Sends a signal to a process that must be there.
 #[track_caller]
 pub fn kill(pid: u32, signal: i32) {
