@@ -45,7 +45,7 @@ pub fn client_sockets(invocation: &Invocation, user: u32) -> Vec<PathBuf> {
     let below_host = Path::new(HOST_ROOT).join(usual.strip_prefix("/").unwrap_or(&usual));
     let mut all = vec![first];
     for path in [usual, below_host, Path::new("/run/host-user").join(SOCKET)] {
-        if !all.contains(&path) {
+        if !all.iter().any(|known: &PathBuf| known.as_os_str() == path.as_os_str()) {
             all.push(path);
         }
     }

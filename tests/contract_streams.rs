@@ -25,8 +25,11 @@ fn link(fd: &impl AsRawFd) -> String {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap().display().to_string()
 }
 
+/// What was written to a stream, once the command has ended.
+type Written = Box<dyn FnOnce() -> String>;
+
 /// A stream of that kind for number 0 (with bytes in it), 1 or 2; what it is called; and what to look at afterwards.
-fn stream(kind: Kind, number: i32, place: &Path) -> (Stdio, String, Option<Box<dyn FnOnce() -> String>>) {
+fn stream(kind: Kind, number: i32, place: &Path) -> (Stdio, String, Option<Written>) {
     let path: PathBuf = place.join(number.to_string());
     match (kind, number) {
         (Kind::Pipe, 0) => {

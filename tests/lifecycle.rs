@@ -903,6 +903,10 @@ fn a_daemon_that_dies_ends_its_clients_at_once_and_hangs_up_on_their_commands() 
     let detached = script("d");
     assert!(host.bkt(["admin", "daemon", "exec", "--detach", "--", "sh", "-c", &detached]).status().unwrap().success());
     let pids = ["a", "b", "c", "d"].map(|name| number_in(&mark(name)));
+    for client in [to_file.id(), to_pipe.id()] {
+        eventually("the client knows that its command runs: it has closed its copies", || fs::read_link(format!("/proc/{client}/fd/2")).is_err());
+    }
+    eventually("the client has lent the terminal", || !terminal.is_cooked());
     host.daemon.kill().unwrap();
     let begun = Instant::now();
     host.daemon.wait().unwrap();

@@ -77,13 +77,31 @@ fn ctrl_z_and_fg_work_five_times_in_a_row() {
     natively_and_through(&host, |t| stop_and_fg(t, "$X sh -c 'echo begun; read a; echo got $a'", 5, || {}));
 }
 
+/// A program that catches Ctrl-Z's signal, cleans up, as editors do, and then stops itself by another one.
+fn self_stopping(dir: &TempDir, by: &str) -> String {
+    let path = dir.0.join(format!("stops-by-{by}"));
+    let text = format!(
+        "import os, signal, sys
+def on_tstp(*_):
+    signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.{by})
+    signal.signal(signal.SIGTSTP, on_tstp)
+signal.signal(signal.SIGTSTP, on_tstp)
+print('begun', flush=True)
+print('got', sys.stdin.readline())
+"
+    );
+    fs::write(&path, text).unwrap();
+    format!("$X python3 {}", path.display())
+}
+
 #[test]
 fn a_command_that_catches_tstp_and_stops_itself_is_a_stopped_job() {
     let host = Host::start();
-    for stop in ["STOP", "TSTP"] {
-        let handler = format!("on_tstp() {{ trap - TSTP; kill -{stop} $$; trap on_tstp TSTP; }}; trap on_tstp TSTP");
-        let command = format!("$X bash -c '{handler}; echo begun; until read a; do :; done; echo got $a'");
-        natively_and_through(&host, |t| stop_and_fg(t, &command, 2, moment));
+    let dir = TempDir::new();
+    for by in ["SIGSTOP", "SIGTSTP"] {
+        let command = self_stopping(&dir, by);
+        natively_and_through(&host, |t| stop_and_fg(t, &command, 3, moment));
     }
 }
 
@@ -92,7 +110,7 @@ fn a_script_stops_as_a_whole_even_if_its_command_stops_itself() {
     let host = Host::start();
     let dir = TempDir::new();
     let script = dir.0.join("script");
-    for body in ["$X sh -c 'echo begun; read a; echo got $a'", "$X bash -c 'trap \"kill -STOP \\$\\$\" TSTP; echo begun; until read a; do :; done; echo got $a'"] {
+    for body in ["$X sh -c 'echo begun; read a; echo got $a'".to_string(), self_stopping(&dir, "SIGSTOP")] {
         fs::write(&script, format!("echo from a script\n{body}\necho 'after it'\n")).unwrap();
         for shell in ["bash", "sh"] {
             natively_and_through(&host, |t| {
@@ -100,6 +118,7 @@ fn a_script_stops_as_a_whole_even_if_its_command_stops_itself() {
                 t.start(&format!("{shell} {}", script.display()));
                 t.expect("begun\r\n");
                 for _ in 0..2 {
+                    moment();
                     t.send("\x1a");
                     t.expect("Stopped");
                     t.expect("READY> ");
@@ -471,14 +490,13 @@ fn a_resize_reaches_the_command_wherever_the_terminal_is() {
     let dir = TempDir::new();
     let program = dir.0.join("program");
     let text = "import os, signal, sys
-def on_resize(*_):
-    size = os.get_terminal_size(os.open('/dev/tty', os.O_RDWR))
-    print(size.lines, size.columns, file=sys.stderr, flush=True)
-signal.signal(signal.SIGWINCH, on_resize)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 print('begun', file=sys.stderr, flush=True)
 while True:
-    signal.pause()
+    signal.sigwait([signal.SIGWINCH])
+    size = os.get_terminal_size(os.open('/dev/tty', os.O_RDWR))
+    print(size.lines, size.columns, file=sys.stderr, flush=True)
 ";
     fs::write(&program, text).unwrap();
     for redirected in ["", "| cat", "> /dev/null", "< /dev/null", "< /dev/null | cat", "2>&1 | $X cat"] {

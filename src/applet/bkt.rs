@@ -80,7 +80,9 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
     let words: Vec<&str> = std::iter::once(word).chain(rest.iter().map(OsString::as_os_str)).map(|w| w.to_str().unwrap_or("")).collect();
     let after = |n: usize| rest[n..].to_vec();
     match words[..] {
-        ["admin", "daemon", "run", ..] if !words.contains(&"--help") && !words.contains(&"-h") => on_host(call, typed, all, |_| hostd::run_with(call, after(2), typed.verbosity)),
+        ["admin", "daemon", "run", ..] if !words.contains(&"--help") && !words.contains(&"-h") => {
+            on_host(call, typed, all, None, |_| hostd::run_with(call, after(2), typed.verbosity))
+        }
         ["admin", "daemon", "run", ..] => hostd::run_with(call, after(2), typed.verbosity),
         ["admin", "daemon", "status", ..] => admin::status(call, after(2)),
         ["admin", "daemon", "test", ..] => admin::test(call, after(2)),
@@ -94,22 +96,22 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
-        ["status", ..] => on_host(call, typed, all, |side| admin::overview(call, after(0), side)),
+        ["status", ..] => on_host(call, typed, all, Some(b"/"), |side| admin::overview(call, after(0), side)),
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),
     }
 }
 
 /// Runs what belongs to the host there: here where this is the host, else by its own bkt through the daemon, else by another
-/// bridge. What runs here is told which side that is.
-fn on_host(call: &Call, typed: &Typed, all: &[OsString], here: impl FnOnce(Side) -> Result<End>) -> Result<End> {
+/// bridge. `directory` is given where ours does not matter. What runs here is told which side that is.
+fn on_host(call: &Call, typed: &Typed, all: &[OsString], directory: Option<&[u8]>, here: impl FnOnce(Side) -> Result<End>) -> Result<End> {
     if !typed.delegate {
         log::info!(op_id:% = call.op; "running here, as asked for");
         return here(local::side(&call.invocation));
     }
     let args: Vec<std::ffi::CString> = std::iter::once(c"bkt".to_owned()).chain(all.iter().filter_map(|a| std::ffi::CString::new(a.as_bytes()).ok())).collect();
     let args: Vec<&CStr> = args.iter().map(std::ffi::CString::as_c_str).collect();
-    let command = Command { args: shim::joined(&args), not_on_own_side: true, ..Command::default() };
+    let command = Command { args: shim::joined(&args), directory: directory.map(<[u8]>::to_vec), not_on_own_side: true, ..Command::default() };
     log::info!(op_id:% = call.op; "asking the host's bkt through the daemon");
     match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
         Outcome::Ended(end) => Ok(end),

@@ -69,11 +69,13 @@ pub struct Channel {
     fds: VecDeque<OwnedFd>,
     fds_lost: bool,
     outgoing: VecDeque<Outgoing>,
+    /// Nothing is sent for now.
+    held: bool,
 }
 
 impl Channel {
     pub fn new(socket: OwnedFd) -> Channel {
-        Channel { socket, incoming: Vec::new(), fds: VecDeque::new(), fds_lost: false, outgoing: VecDeque::new() }
+        Channel { socket, incoming: Vec::new(), fds: VecDeque::new(), fds_lost: false, outgoing: VecDeque::new(), held: false }
     }
 
     /// Reads once. Errors of the connection count as its end: there is nobody left to tell.
@@ -136,7 +138,10 @@ impl Channel {
     }
 
     fn queue(&mut self, bytes: Vec<u8>, fds: Vec<OwnedFd>) -> io::Result<()> {
-        self.outgoing.push_back(Outgoing { bytes, sent: 0, fds });
+        match self.outgoing.back_mut() {
+            Some(last) if fds.is_empty() => last.bytes.extend(bytes),
+            _ => self.outgoing.push_back(Outgoing { bytes, sent: 0, fds }),
+        }
         self.flush()
     }
 
@@ -147,8 +152,22 @@ impl Channel {
         if sent < bytes.len() { self.queue(bytes[sent..].to_vec(), vec![]) } else { Ok(()) }
     }
 
+    /// Keeps what is sent from now on until [`Channel::release`], so that it goes together: each sending wakes the peer.
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Sends what was held.
+    pub fn release(&mut self) -> io::Result<()> {
+        self.held = false;
+        self.flush()
+    }
+
     /// Sends what is queued as far as it goes now.
     pub fn flush(&mut self) -> io::Result<()> {
+        if self.held {
+            return Ok(());
+        }
         while let Some(first) = self.outgoing.front_mut() {
             let fds: Vec<BorrowedFd<'_>> = first.fds.iter().map(AsFd::as_fd).collect();
             match socket::send(self.socket.as_fd(), &first.bytes[first.sent..], &fds) {
@@ -216,7 +235,7 @@ impl Channel {
     /// The reverse of [`Channel::parts`].
     pub fn from_parts(socket: OwnedFd, incoming: Vec<u8>, fds: Vec<OwnedFd>, unsent: Vec<u8>) -> Channel {
         let outgoing = if unsent.is_empty() { VecDeque::new() } else { VecDeque::from([Outgoing { bytes: unsent, sent: 0, fds: vec![] }]) };
-        Channel { socket, incoming, fds: fds.into(), fds_lost: false, outgoing }
+        Channel { socket, incoming, fds: fds.into(), fds_lost: false, outgoing, held: false }
     }
 }
 

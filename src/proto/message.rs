@@ -333,7 +333,28 @@ impl Refusal {
 pub fn encode<M: Message>(message: &M, fds: usize, op: Option<OpId>) -> Vec<u8> {
     let header = Header { version: frame::VERSION, kind: M::KIND, fds: fds as u8, op };
     // Into memory, of plain numbers and bytes: nothing in it can fail.
-    frame::build(header, |bytes| postcard::to_extend(message, bytes).expect("a message is always writable"))
+    frame::build(header, |bytes| postcard::serialize_with_flavor(message, Body(bytes)).expect("a message is always writable"))
+}
+
+/// Where a body is written to; postcard's own takes runs of bytes one by one.
+struct Body(Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Body {
+    type Output = Vec<u8>;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
 }
 
 /// A body as the type its kind says. Bytes left over are an error: they would be somebody's mistake.

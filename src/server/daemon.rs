@@ -306,7 +306,10 @@ impl Daemon {
             if let Change::Ended(_) = change {
                 self.children.swap_remove(at);
             }
-            // What a child had to say before this is heard before this.
+            // What a child had to say before this is heard before this, and told in one go.
+            if let Some(channel) = self.callers.get_mut(id).and_then(|c| c.channel.as_mut()) {
+                channel.hold();
+            }
             self.on_child(id);
             let Some(caller) = self.callers.get_mut(id) else { continue };
             match (change, &mut caller.child) {
@@ -323,6 +326,17 @@ impl Daemon {
                 (Change::Continued, Some(Child::Direct { .. })) => self.on(id, Event::Continued),
                 _ => {}
             }
+            self.release(id);
+        }
+    }
+
+    fn release(&mut self, id: u64) {
+        if let Some(caller) = self.callers.get_mut(id)
+            && let Some(channel) = &mut caller.channel
+            && channel.release().is_err()
+        {
+            // Its end will be read where all ends are.
+            log::debug!(op_id:% = op_text(caller.op); "the caller is gone");
         }
     }
 
@@ -783,6 +797,7 @@ impl Daemon {
     }
 
     fn hang_up(&mut self, id: u64) {
+        self.release(id);
         let Some(caller) = self.callers.get_mut(id) else { return };
         match &caller.channel {
             Some(channel) if channel.unsent() > 0 => caller.close_by = Some(process::monotonic_ms() + LAST_WORDS_MS),

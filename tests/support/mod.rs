@@ -100,6 +100,14 @@ impl Host {
         let mut command = Command::new(BKT);
         command.arg0("bkt-hostd").arg("-vv").env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", &dir.0).env("SERVER_SIDE", "yes");
         command.env("XDG_RUNTIME_DIR", &dir.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // What the test was started with is not the daemon's, and would be missed from its count after a reload.
+        // SAFETY: one system call between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                bkt::sys::files::close_all_on_exec();
+                Ok(())
+            });
+        }
         change(&mut command);
         let daemon = command.spawn().unwrap();
         let host = Host { dir, daemon };
