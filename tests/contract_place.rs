@@ -93,6 +93,7 @@ fn a_directory_that_is_not_there_becomes_an_empty_one_with_one_line_of_warning()
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", script, below_run_host]).arg(client.get_program()).args(client.get_args());
         command.env("BKT_SOCKET", host.socket()).env("BKT_SIDE", "container").env_remove("PWD");
+        caller::by_itself(&mut command);
         let output = command.output().unwrap();
         assert_eq!((text(&output.stdout), text(&output.stderr)), (format!("{directory}\n"), String::new()));
     }
@@ -109,6 +110,7 @@ fn a_deleted_directory_is_one_that_is_not_there() {
         let mut command = Command::new("sh");
         command.args(["-c", r#"cd "$0" && rmdir "$0" && exec "$@""#]).arg(&gone).arg(client.get_program()).args(client.get_args());
         command.env("BKT_SOCKET", host.socket()).env("BKT_SIDE", "container").env_remove("PWD");
+        caller::by_itself(&mut command);
         if let Some(pwd) = &pwd {
             command.env("PWD", pwd);
         }

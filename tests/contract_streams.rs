@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use support::{Host, TempDir, caller, complaint, eventually, kill, pty, stdout, text};
+use support::{Client, Host, TempDir, caller, complaint, eventually, kill, pty, stdout, text};
 
 /// What a stream is at the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,7 +171,7 @@ fn sixty_four_mebibytes_go_through_pipes_unharmed() {
 }
 
 /// Ends the command behind a client, and the client with it.
-fn end(mut client: Child) {
+fn end(mut client: Client) {
     kill(client.id(), libc::SIGTERM);
     client.wait().unwrap();
 }
@@ -181,7 +181,7 @@ fn a_stream_that_the_command_closes_is_at_its_end_for_the_reader_while_the_comma
     let host = Host::start();
     for (number, script) in [(1, "echo last; exec 1>&-; sleep 1000"), (2, "echo last >&2; exec 2>&-; sleep 1000")] {
         let mut command = host.sh(script);
-        let mut client = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut client = Client(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
         let mut all = String::new();
         match number {
             1 => client.stdout.take().unwrap().read_to_string(&mut all).unwrap(),
@@ -195,7 +195,7 @@ fn a_stream_that_the_command_closes_is_at_its_end_for_the_reader_while_the_comma
 #[test]
 fn a_writer_gets_a_broken_pipe_when_the_command_closes_its_input_and_runs_on() {
     let host = Host::start();
-    let mut client = host.sh("read line; exec 0<&-; sleep 1000").stdin(Stdio::piped()).spawn().unwrap();
+    let mut client = Client(host.sh("read line; exec 0<&-; sleep 1000").stdin(Stdio::piped()).spawn().unwrap());
     let mut input = client.stdin.take().unwrap();
     input.write_all(b"line\n").unwrap();
     eventually("the pipe breaks", || matches!(input.write_all(b"x"), Err(e) if e.kind() == io::ErrorKind::BrokenPipe));
@@ -235,7 +235,7 @@ fn neither_client_nor_daemon_keeps_a_copy_of_what_was_passed_on() {
     let mut command = host.bkt(["admin", "daemon", "exec", "--fd", "9", "--", "sleep", "1000"]);
     let extra_name = link(&extra);
     caller::with_descriptors(&mut command, vec![(extra.into(), 9)]);
-    let client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let client = Client(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     drop(command);
     let pipes = [link(client.stdin.as_ref().unwrap()), link(client.stdout.as_ref().unwrap()), link(client.stderr.as_ref().unwrap()), extra_name];
     eventually("the command runs", || host.children().iter().any(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| !exe.ends_with("bkt"))));

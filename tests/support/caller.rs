@@ -31,11 +31,13 @@ fn set_mask(mask: u64) {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK as libc::c_long, &raw const mask, 0usize, 8usize) };
 }
 
-/// Nothing of whoever runs the tests: no controlling terminal, default dispositions, empty mask.
+/// Nothing of whoever runs the tests: no controlling terminal, no further descriptors, default dispositions, empty mask.
 pub fn by_itself(command: &mut Command) {
     prepare(command, || {
         // SAFETY: touches no memory; fails where it is a session leader already, which is as good.
         unsafe { libc::setsid() };
+        // SAFETY: flags only.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         (1..=64).for_each(|signal| set_disposition(signal, libc::SIG_DFL));
         set_mask(0);
     });

@@ -112,7 +112,15 @@ impl Host {
         let daemon = command.spawn().unwrap();
         let host = Host { dir, daemon };
         eventually("the daemon listens", || host.bkt(["admin", "daemon", "status"]).output().unwrap().status.success());
+        // Who counts its descriptors from here on must not count the one of the question.
+        eventually("the daemon has hung up on who asked", || host.sockets() <= 1);
         host
+    }
+
+    /// Sockets of the daemon: its listener, and a connection each for its callers.
+    fn sockets(&self) -> usize {
+        let links = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten().map(|entry| fs::read_link(entry.path()));
+        links.filter(|link| link.as_ref().is_ok_and(|l| l.as_os_str().to_string_lossy().starts_with("socket:"))).count()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -175,6 +183,30 @@ impl Drop for Host {
         if std::thread::panicking() {
             eprintln!("---- log of the daemon in {}:\n{}", self.dir.0.display(), self.log());
         }
+    }
+}
+
+/// A client that does not outlive its test, however that ends; nor does its command, which the daemon then ends.
+pub struct Client(pub Child);
+
+impl std::ops::Deref for Client {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
