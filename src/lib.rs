@@ -11,6 +11,7 @@ pub mod opid;
 pub mod sys;
 
 // Floor 2: tools.
+pub mod document;
 pub mod event;
 pub mod logging;
 pub mod paths;

@@ -64,12 +64,36 @@ pub fn refuge(socket: &Path) -> PathBuf {
 
 /// Directories that hold nothing but shims: never searched for a command to run.
 pub fn shim_directories(invocation: &Invocation) -> Vec<PathBuf> {
-    let data = match (invocation.var("XDG_DATA_HOME"), invocation.var("HOME")) {
-        (Some(data), _) if data.starts_with(b"/") => PathBuf::from(OsStr::from_bytes(data)),
-        (_, Some(home)) => Path::new(OsStr::from_bytes(home)).join(".local/share"),
-        _ => return vec![],
+    data_directory(invocation).into_iter().map(|data| data.join("shims")).collect()
+}
+
+/// What people write for us: `$XDG_CONFIG_HOME/bkt`. Like the next two, `None` without a home.
+pub fn config_directory(invocation: &Invocation) -> Option<PathBuf> {
+    base(invocation, "XDG_CONFIG_HOME", ".config")
+}
+
+/// What we make for others to use: `$XDG_DATA_HOME/bkt`.
+pub fn data_directory(invocation: &Invocation) -> Option<PathBuf> {
+    base(invocation, "XDG_DATA_HOME", ".local/share")
+}
+
+/// What we remember: `$XDG_STATE_HOME/bkt`.
+pub fn state_directory(invocation: &Invocation) -> Option<PathBuf> {
+    base(invocation, "XDG_STATE_HOME", ".local/state")
+}
+
+/// A directory of ours below one of the XDG Base Directory Specification, which counts only if it is absolute.
+fn base(invocation: &Invocation, variable: &str, below_home: &str) -> Option<PathBuf> {
+    let below = match invocation.var(variable) {
+        Some(path) if path.starts_with(b"/") => PathBuf::from(OsStr::from_bytes(path)),
+        _ => home(invocation)?.join(below_home),
     };
-    vec![data.join("bkt/shims")]
+    Some(below.join("bkt"))
+}
+
+/// `$HOME`, if it is absolute.
+pub fn home(invocation: &Invocation) -> Option<PathBuf> {
+    invocation.var("HOME").filter(|home| home.starts_with(b"/")).map(|home| PathBuf::from(OsStr::from_bytes(home)))
 }
 
 #[cfg(test)]
