@@ -11,6 +11,7 @@ pub mod opid;
 pub mod sys;
 
 // Floor 2: tools.
+pub mod container;
 pub mod document;
 pub mod event;
 pub mod logging;
@@ -22,6 +23,7 @@ pub mod proto;
 pub mod server;
 
 pub mod client;
+pub mod guest;
 pub mod shims;
 
 // Floor 4: names.

@@ -33,7 +33,7 @@ Runs CMD on the daemon's side as if it ran here: with these streams, this termin
   --pty, --no-pty   always or never give it a terminal (default: where we are at one)
 ";
 
-fn wants_json(args: Vec<OsString>, command: &str) -> Result<bool> {
+pub fn wants_json(args: Vec<OsString>, command: &str) -> Result<bool> {
     let mut json = false;
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(|e| usage(e, "bkt"))? {
@@ -96,12 +96,16 @@ fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
         status.descriptor_limit,
         status.running.len(),
     );
+    describe_running(&mut text, status);
+    text
+}
+
+pub fn describe_running(text: &mut String, status: &ask::Status) {
     for run in &status.running {
         let op = run.op.map_or_else(String::new, |op| op.to_string());
         let terminal = if run.terminal { "terminal" } else { "-" };
         text.push_str(&format!("  {op}  pid {:<8} {:>10}  {terminal:8}  {}\n", run.pid, duration(run.since_ms), shown(&run.name)));
     }
-    text
 }
 
 /// What `--json` prints; its fields are documented in the README.
@@ -124,12 +128,18 @@ enum State {
 }
 
 #[derive(Serialize)]
-struct Run {
+pub struct Run {
     op_id: Option<String>,
     pid: u32,
     since_ms: u64,
     name: String,
     terminal: bool,
+}
+
+impl Run {
+    pub fn of(r: &ask::Running) -> Run {
+        Run { op_id: r.op.map(|op| op.to_string()), pid: r.pid, since_ms: r.since_ms, name: shown(&r.name), terminal: r.terminal }
+    }
 }
 
 #[derive(Serialize)]
@@ -145,7 +155,6 @@ struct RoundTrip {
 impl State {
     fn of(found: &Found, sockets: &[std::path::PathBuf]) -> State {
         let shown_path = |path: &std::path::Path| path.display().to_string();
-        let run = |r: &ask::Running| Run { op_id: r.op.map(|op| op.to_string()), pid: r.pid, since_ms: r.since_ms, name: shown(&r.name), terminal: r.terminal };
         match found {
             Found::Stale(path) => State::Stale { socket: shown_path(path) },
             Found::Nothing(path) => State::NotRunning { socket: shown_path(path) },
@@ -157,17 +166,17 @@ impl State {
                 served: status.served,
                 descriptors: status.descriptors,
                 descriptor_limit: status.descriptor_limit,
-                running: status.running.iter().map(run).collect(),
+                running: status.running.iter().map(Run::of).collect(),
             },
         }
     }
 }
 
-fn to_json(value: &impl Serialize) -> String {
+pub fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
-fn duration(ms: u64) -> String {
+pub fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
         0..60 => format!("{}.{:03} s", s, ms % 1000),
@@ -218,7 +227,7 @@ pub fn exec(call: &Call, args: Vec<OsString>) -> Result<End> {
     let Some(at) = end_of_options else {
         return Err(usage("exec wants '--' before the command, so that its options are not taken for ours", "bkt admin daemon exec"));
     };
-    let mut command = read_exec_options(args[..at].to_vec())?;
+    let mut command = read_run_options(args[..at].to_vec(), "bkt admin daemon exec")?;
     for arg in &args[at + 1..] {
         command.args.extend(arg.as_bytes());
         command.args.push(0);
@@ -233,8 +242,8 @@ pub fn exec(call: &Call, args: Vec<OsString>) -> Result<End> {
     }
 }
 
-fn read_exec_options(args: Vec<OsString>) -> Result<Command> {
-    let help = "bkt admin daemon exec";
+/// The options that a run may have, as `exec` and `enter` know them.
+pub fn read_run_options(args: Vec<OsString>, help: &str) -> Result<Command> {
     let wrong = |e: lexopt::Error| usage(e, help);
     let mut command = Command::default();
     let mut parser = Parser::from_args(args);

@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, hostd, output, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, enter, hostd, output, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ Usage: bkt [-v] [--no-delegate] COMMAND
        bkt NAME ARGS…               the same as a link NAME to bkt
 
   status [--json]                   both sides at a glance
+  enter NAME [-- CMD ARGS…]         run CMD in a container, or a login shell; 'bkt enter --help'
+  ps [--json]                       the containers that have a guest daemon, and what runs there
   admin daemon run                  be the daemon (bkt-hostd)
   admin daemon status [--json]      is it there, and what does it do
   admin daemon test [--json]        run a command through it and say how long each part took
@@ -96,6 +98,8 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
+        ["enter", ..] => enter::enter(call, after(0)),
+        ["ps", ..] => on_host(call, typed, all, Some(b"/"), |_| enter::ps(call, after(0))),
         ["status", ..] => on_host(call, typed, all, Some(b"/"), |side| admin::overview(call, after(0), side)),
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),

@@ -76,7 +76,8 @@ pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> 
     serve(call, typed)
 }
 
-fn serve(call: &Call, typed: Typed) -> Result<End> {
+/// Starts the log of a daemon.
+pub fn start_log(call: &Call, verbosity: u8) -> Result<()> {
     let invocation = &call.invocation;
     let format = match invocation.var("BKT_LOG_FORMAT") {
         Some(b"json") => Format::Json,
@@ -85,7 +86,13 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         None if std::io::stderr().is_terminal() => Format::Text,
         None => Format::Json,
     };
-    logging::start(format, LevelFilter::Warn, typed.verbosity, invocation.var("BKT_LOG"));
+    logging::start(format, LevelFilter::Warn, verbosity, invocation.var("BKT_LOG"));
+    Ok(())
+}
+
+fn serve(call: &Call, typed: Typed) -> Result<End> {
+    let invocation = &call.invocation;
+    start_log(call, typed.verbosity)?;
     let socket = match typed.socket {
         Some(path) => std::path::absolute(&path).map_err(|e| Error::io(path.display(), &e))?,
         None => paths::server_socket(invocation, process::user()),
@@ -105,6 +112,7 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         inherited: inherited_socket(call)?,
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
+        guest: None,
         flags,
         release: RELEASE,
     })

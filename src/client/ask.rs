@@ -47,19 +47,60 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
         Connection::NoDaemon { path, .. } => Ok(Found::Nothing(path)),
         Connection::Made(socket) => {
             let frame = ask(Channel::new(socket), &message::StatusRequest {}, op, kind::Status)?;
-            let status: message::Status<'_> = message::decode(frame.body()).map_err(|r| Error::new(format!("the daemon's answer cannot be read: {}", r.text)))?;
-            let running = status.running.iter().map(|r| Running { op: OpId::from_bits(r.op), pid: r.pid, since_ms: r.since_ms, name: r.name.0.to_vec(), terminal: r.terminal });
-            Ok(Found::Running(Status {
-                release: status.release.to_string(),
-                pid: status.pid,
-                uptime_ms: status.uptime_ms,
-                served: status.served,
-                descriptors: status.descriptors,
-                descriptor_limit: status.descriptor_limit,
-                running: running.collect(),
-            }))
+            owned(&frame).map(Found::Running)
         }
     }
+}
+
+fn owned(frame: &Frame) -> Result<Status> {
+    let status: message::Status<'_> = message::decode(frame.body()).map_err(|r| unreadable(&r.text))?;
+    let running = status.running.iter().map(|r| Running { op: OpId::from_bits(r.op), pid: r.pid, since_ms: r.since_ms, name: r.name.0.to_vec(), terminal: r.terminal });
+    Ok(Status {
+        release: status.release.to_string(),
+        pid: status.pid,
+        uptime_ms: status.uptime_ms,
+        served: status.served,
+        descriptors: status.descriptors,
+        descriptor_limit: status.descriptor_limit,
+        running: running.collect(),
+    })
+}
+
+/// A container's guest daemon, and how it is where it could be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    pub container: Vec<u8>,
+    pub release: String,
+    pub since_ms: u64,
+    pub status: Result<Status>,
+}
+
+/// Asks the daemon which guests there are, and each of them what runs there.
+pub fn guests(sockets: &[PathBuf], op: OpId) -> Result<Vec<Guest>> {
+    let socket = match connect::connect(sockets)? {
+        Connection::NoDaemon { path, why } => return Err(connect::no_daemon(&path, &why)),
+        Connection::Made(socket) => socket,
+    };
+    let frame = ask(Channel::new(socket), &message::GuestsRequest {}, op, kind::Guests)?;
+    let all: message::Guests<'_> = message::decode(frame.body()).map_err(|r| unreadable(&r.text))?;
+    let guest = |guest: &message::Guest<'_>| Guest {
+        container: guest.container.0.to_vec(),
+        release: guest.release.to_string(),
+        since_ms: guest.since_ms,
+        status: status_of_guest(sockets, guest.container, op),
+    };
+    Ok(all.guests.iter().map(guest).collect())
+}
+
+fn status_of_guest(sockets: &[PathBuf], container: message::Bytes<'_>, op: OpId) -> Result<Status> {
+    let Connection::Made(socket) = connect::connect(sockets)? else { return Err(Error::new("the daemon has just ended")) };
+    let mut channel = Channel::new(socket);
+    channel.send(&message::Enter { container, directory: None }, Some(op), vec![]).map_err(|e| Error::io("ask the daemon", &e))?;
+    owned(&ask(channel, &message::StatusRequest {}, op, kind::Status)?)
+}
+
+fn unreadable(why: &str) -> Error {
+    Error::new(format!("the daemon's answer cannot be read: {why}"))
 }
 
 /// Tells the daemon to re-execute itself in place.
@@ -84,7 +125,7 @@ fn ask<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8) -> 
     let deadline = process::monotonic_ms() + HANDSHAKE_MS;
     channel.send(question, Some(op), vec![]).map_err(|e| Error::io("ask the daemon", &e))?;
     loop {
-        match channel.next_frame().map_err(|r| Error::new(format!("the daemon's answer cannot be read: {}", r.text)))? {
+        match channel.next_frame().map_err(|r| unreadable(&r.text))? {
             Some(frame) if frame.header.kind == answer => return Ok(frame),
             Some(frame) if frame.header.kind == kind::Refused => {
                 let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.text))?;

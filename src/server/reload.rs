@@ -2,6 +2,7 @@
 //! signals stay pending. Everything else is in this record, written to memory and read once.
 
 use crate::error::{Error, Result};
+use crate::server::guests::{Entering, Guest};
 use crate::server::session::Session;
 use crate::sys::files;
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use std::io::{Read, Write};
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Changes with the layout of [`Saved`]. An image that does not know it says so, and the old one stays.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub struct Saved {
@@ -19,6 +20,8 @@ pub struct Saved {
     pub next_id: u64,
     pub listener: SavedListener,
     pub callers: Vec<SavedCaller>,
+    pub guests: Vec<Guest>,
+    pub entering: Vec<Entering>,
 }
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
@@ -108,7 +111,9 @@ mod tests {
             leader: None,
         };
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };
-        let saved = Saved { started_ms: 1, served: 2, next_id: 4, listener, callers: vec![caller] };
+        let guest = Guest { id: 1, name: b"dev".to_vec(), release: "1".into(), returns: true, since_ms: 5, accepted: vec!["notify".into()], rejected: vec![] };
+        let entering = Entering { caller: 3, guest: 1, directory: Some((4, 5)) };
+        let saved = Saved { started_ms: 1, served: 2, next_id: 4, listener, callers: vec![caller], guests: vec![guest], entering: vec![entering] };
         assert_eq!(read(write(&saved).unwrap().into()).unwrap(), saved);
 
         let mut other = files::memory_file(c"test").unwrap();

@@ -132,6 +132,16 @@ pub fn fill_standard() -> io::Result<()> {
     }
 }
 
+/// Makes 0, 1 and 2 lead nowhere.
+pub fn become_null_standard() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    for number in 0..3 {
+        // SAFETY: an open descriptor; what the number stood for is given up by the process.
+        check(unsafe { libc::dup2(null.as_raw_fd(), number) })?;
+    }
+    Ok(())
+}
+
 /// A pipe: what is written to the second is read from the first; both non-blocking and close-on-exec.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
