@@ -169,6 +169,7 @@ enum Source {
 impl Daemon {
     fn start(options: Options) -> Result<Daemon> {
         files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
+        files::unblock_standard_error();
         files::close_all_on_exec();
         let descriptor_limit = process::raise_descriptor_limit();
         signals::reset_all();
@@ -283,7 +284,8 @@ impl Daemon {
     fn on_signals(&mut self) {
         while let Some(arrived) = self.signals.next() {
             match arrived.signal {
-                signals::CHLD => {}
+                // A log that nobody reads any more makes this one. To write of it would make the next, for ever.
+                signals::CHLD | signals::PIPE => {}
                 signals::HUP => self.begin_reload(),
                 signals::TERM | signals::INT | signals::QUIT => self.begin_end(),
                 other => log::debug!("signal {other} means nothing to the daemon"),

@@ -15,6 +15,7 @@ pub const HUP: u8 = libc::SIGHUP as u8;
 pub const INT: u8 = libc::SIGINT as u8;
 pub const QUIT: u8 = libc::SIGQUIT as u8;
 pub const KILL: u8 = libc::SIGKILL as u8;
+pub const PIPE: u8 = libc::SIGPIPE as u8;
 pub const TERM: u8 = libc::SIGTERM as u8;
 pub const CHLD: u8 = libc::SIGCHLD as u8;
 pub const CONT: u8 = libc::SIGCONT as u8;
