@@ -79,6 +79,7 @@ impl<'h> Container<'h> {
                 command.args(["--user", "--map-root-user", "--mount", "--ipc", "/bin/sh", "-c", script]).arg(root).arg(&shared).arg(socket_directory).args(program);
             }
         }
+        caller::with_default_signals(&mut command);
         command.env_clear().env("PATH", format!("/shims:{}", std::env::var("PATH").unwrap())).env("TERM", "xterm").envs(env.iter().copied()).stdin(Stdio::null());
         command
     }

@@ -139,8 +139,12 @@ impl SignalReader {
         Ok(SignalReader { fd, before })
     }
 
-    /// Puts the mask back as it was, for a program that takes this process over.
-    pub fn restore_mask(self) {
+    /// Puts the mask back as it was, for a program that takes this process over. What has been read and was meant for that program
+    /// arrives again.
+    pub fn restore_mask(self, read: SignalSet) {
+        for signal in read.iter() {
+            let _ = send(Target::Process(std::process::id()), signal);
+        }
         set_mask(self.before);
     }
 

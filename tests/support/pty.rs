@@ -38,6 +38,7 @@ impl Terminal {
         };
         let stream = || follower.try_clone().unwrap();
         command.stdin(stream()).stdout(stream()).stderr(stream()).env("TERM", "xterm").env("PS1", "$ ").env_remove("PROMPT_COMMAND");
+        super::caller::with_default_signals(command);
         change(command, &follower);
         let number = follower.as_raw_fd();
         // SAFETY: only system calls between fork and exec; the follower's number is still open there.
