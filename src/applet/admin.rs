@@ -295,7 +295,8 @@ pub fn read_run_options(args: Vec<OsString>, help: &str) -> Result<Command> {
 }
 
 pub fn reload(call: &Call) -> Result<End> {
-    ask::reload(&call.sockets(), call.op).map(|()| End::Code(0))
+    output::print(&ask::reload(&call.sockets(), call.op)?);
+    Ok(End::Code(0))
 }
 
 pub fn stop(call: &Call) -> Result<End> {

@@ -11,10 +11,14 @@ use std::io::{Read, Write};
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Changes with the layout of [`Saved`]. An image that does not know it says so, and the old one stays.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub struct Saved {
+    /// Of the earlier image.
+    pub release: String,
+    /// Callers that wait to hear what became of the reload.
+    pub reload_asked: Vec<u64>,
     pub started_ms: u64,
     pub served: u64,
     pub next_id: u64,
@@ -113,7 +117,17 @@ mod tests {
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };
         let guest = Guest { id: 1, name: b"dev".to_vec(), release: "1".into(), returns: true, since_ms: 5, accepted: vec!["notify".into()], rejected: vec![] };
         let entering = Entering { caller: 3, guest: 1, directory: Some((4, 5)) };
-        let saved = Saved { started_ms: 1, served: 2, next_id: 4, listener, callers: vec![caller], guests: vec![guest], entering: vec![entering] };
+        let saved = Saved {
+            release: "0.1".into(),
+            reload_asked: vec![3],
+            started_ms: 1,
+            served: 2,
+            next_id: 4,
+            listener,
+            callers: vec![caller],
+            guests: vec![guest],
+            entering: vec![entering],
+        };
         assert_eq!(read(write(&saved).unwrap().into()).unwrap(), saved);
 
         let mut other = files::memory_file(c"test").unwrap();
