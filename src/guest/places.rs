@@ -2,10 +2,12 @@
 //! away again, and nothing of anybody else's.
 
 use crate::error::{Error, Result};
+use std::cell::RefCell;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The names by which a container reaches each capability of the host.
 pub const INTERCEPTORS: &[(&str, &[&str])] = &[
@@ -56,6 +58,8 @@ const PATH_FILES: &[PathFile] = &[
 pub struct Places {
     base: PathBuf,
     own: PathBuf,
+    /// Directories of others' that were not there before.
+    made: Rc<RefCell<Vec<&'static str>>>,
 }
 
 impl Places {
@@ -66,7 +70,7 @@ impl Places {
         let mut failure = None;
         for base in [PathBuf::from(USUAL), below] {
             match make_directory(&base) {
-                Ok(()) => return Ok(Places { base, own }),
+                Ok(()) => return Ok(Places { base, own, made: Rc::default() }),
                 Err(e) => failure = Some(Error::io(format!("make {}", base.join("bin").display()), &e)),
             }
         }
@@ -95,6 +99,9 @@ impl Places {
         }
         let bin = self.bin().display().to_string();
         for file in PATH_FILES.iter().filter(|file| file.owner.iter().any(|owner| Path::new(owner).exists())) {
+            if !Path::new(file.directory).exists() && DirBuilder::new().mode(0o755).create(file.directory).is_ok() {
+                self.made.borrow_mut().push(file.directory);
+            }
             match file.write(&bin) {
                 // An ordinary user's guest writes to no /etc.
                 Err(e) => log::debug!("{}: {e}", file.path().display()),
@@ -113,6 +120,7 @@ impl Places {
             }
             let bin = bin.display().to_string();
             PATH_FILES.iter().for_each(|file| file.remove(&bin));
+            self.made.borrow().iter().for_each(|directory| drop(fs::remove_dir(directory)));
         }
         // From the inside out; where something of somebody else's is left in one, it and the rest are theirs too.
         let parent = self.base.parent().filter(|parent| parent.ends_with("bkt/guests"));
@@ -166,7 +174,6 @@ impl PathFile {
             Ok(now) if !now.starts_with(MARK.as_bytes()) => return Err(io::Error::other("is somebody else's, and left as it is")),
             _ => {}
         }
-        fs::create_dir_all(self.directory)?;
         let fresh = Path::new(self.directory).join(format!(".{}-{}", self.name, std::process::id()));
         let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&fresh).and_then(|mut file| file.write_all(text.as_bytes()));
         written.and_then(|()| fs::rename(&fresh, &path)).inspect_err(|_| drop(fs::remove_file(&fresh)))
@@ -175,8 +182,6 @@ impl PathFile {
     fn remove(&self, bin: &str) {
         if fs::read(self.path()).is_ok_and(|now| now == format!("{MARK}{}", (self.text)(bin)).as_bytes()) {
             let _ = fs::remove_file(self.path());
-            // Only one that we have made is empty now: packages own theirs.
-            let _ = fs::remove_dir(self.directory);
         }
     }
 }
