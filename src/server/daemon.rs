@@ -534,7 +534,6 @@ impl Daemon {
         caller.channel = None;
         // Nobody will take it any more; kept, it would hold up a command that nobody reads.
         caller.leader = None;
-        self.on_guest_gone(id);
         // Whether the command has begun decides how its child is ended.
         self.on_child(id);
         self.on(id, Event::Gone);
@@ -825,7 +824,10 @@ impl Daemon {
             Action::ContinueOnTerminal { foreground } => self.order(id, Order::Continue { foreground }),
             Action::SetForeground(yes) => self.order(id, Order::SetForeground(yes)),
             Action::RestoreTerminal => self.order(id, Order::RestoreTerminal),
-            Action::Hangup => self.hang_up(id),
+            Action::Hangup => {
+                self.hang_up(id);
+                self.on_guest_gone(id);
+            }
         }
     }
 

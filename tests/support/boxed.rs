@@ -175,10 +175,10 @@ pub fn find_below(of: u32, name: &str) -> u32 {
     found.unwrap()
 }
 
-/// `bkt enter NAME -- …` on the host.
+/// `bkt enter NAME -- …` on the host, in `/tmp`, which is on either side.
 pub fn enter<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(host: &Host, name: &str, command: I) -> Command {
     let mut all = host.bkt(["enter", name, "--"]);
-    all.args(command);
+    all.args(command).current_dir("/tmp");
     all
 }
 
