@@ -154,6 +154,8 @@ struct Daemon {
     /// Accepting again makes sense from then on.
     pause_until: Option<u64>,
     reloading: Option<Reloading>,
+    /// Callers that wait to hear how the reload went.
+    reload_asked_by: Vec<u64>,
     ending_by: Option<u64>,
 }
 
@@ -213,6 +215,7 @@ impl Daemon {
             reserve: File::open("/dev/null").ok(),
             pause_until: None,
             reloading: None,
+            reload_asked_by: Vec::new(),
             ending_by: None,
             options,
         };
@@ -574,7 +577,8 @@ impl Daemon {
             }
             kind::Reload => {
                 let message::Reload {} = message::decode(body)?;
-                self.reply(id, &message::Done {}, vec![]);
+                // Answered when it is over, by the image that runs then: whoever asked hears of a failure, too.
+                self.reload_asked_by.push(id);
                 self.begin_reload();
             }
             kind::Stop => {
@@ -881,7 +885,7 @@ impl Daemon {
     /// First the new binary is asked whether it can read our state; only one that can is exec'ed.
     fn begin_reload(&mut self) {
         if self.ending_by.is_some() {
-            return;
+            return self.answer_reload(Some("the daemon is ending"));
         }
         if let Some(reloading) = &mut self.reloading {
             reloading.again = true;
@@ -956,9 +960,20 @@ impl Daemon {
     }
 
     /// A reload that failed is over, for the supervisor too.
-    fn go_on(&self, why: &str) {
+    fn go_on(&mut self, why: &str) {
         log::error!("reload: {why}; this daemon goes on as it is");
         self.notify("READY=1");
+        self.answer_reload(Some(why));
+    }
+
+    /// Tells those who asked for it how the reload went: `None` is well.
+    fn answer_reload(&mut self, failed: Option<&str>) {
+        for id in std::mem::take(&mut self.reload_asked_by) {
+            match failed {
+                None => self.reply(id, &message::Done {}, vec![]),
+                Some(why) => self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("reload: {why}; the daemon goes on as it was")))),
+            }
+        }
     }
 
     /// Says whether a reload was asked for once more.
@@ -1007,7 +1022,8 @@ impl Daemon {
             file: file.map(|f| (f.device, f.inode)),
         });
         let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
-        Saved { started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers }
+        let reload_asked_by = self.reload_asked_by.clone();
+        Saved { started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers, reload_asked_by }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
@@ -1045,6 +1061,8 @@ impl Daemon {
             }
             self.callers.insert(id, caller);
         }
+        self.reload_asked_by = saved.reload_asked_by;
+        self.answer_reload(None);
         Ok(())
     }
 
@@ -1057,6 +1075,7 @@ impl Daemon {
         log::info!("ending; {} commands run", self.running());
         self.notify("STOPPING=1");
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
+        self.answer_reload(Some("the daemon is ending"));
         // It would become a daemon that knows nothing of ending.
         self.end_probe();
         if let Some(listener) = self.listener.take() {

@@ -19,6 +19,8 @@ pub struct Saved {
     pub next_id: u64,
     pub listener: SavedListener,
     pub callers: Vec<SavedCaller>,
+    /// Which of them are to be told that the reload went well.
+    pub reload_asked_by: Vec<u64>,
 }
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
@@ -108,7 +110,7 @@ mod tests {
             leader: None,
         };
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };
-        let saved = Saved { started_ms: 1, served: 2, next_id: 4, listener, callers: vec![caller] };
+        let saved = Saved { started_ms: 1, served: 2, next_id: 4, listener, callers: vec![caller], reload_asked_by: vec![3] };
         assert_eq!(read(write(&saved).unwrap().into()).unwrap(), saved);
 
         let mut other = files::memory_file(c"test").unwrap();

@@ -168,7 +168,9 @@ impl Drop for Session<'_> {
         let _ = self.child.wait();
         if !std::thread::panicking() {
             // The manager, and what it started, end after the session.
-            eventually("the user's manager has ended", || text(&self.user.host.command(&["systemctl", "is-active", &format!("user@{}", self.user.uid)]).output().unwrap().stdout) == "inactive\n" || self.user.lingers());
+            eventually("the user's manager has ended", || {
+                text(&self.user.host.command(&["systemctl", "is-active", &format!("user@{}", self.user.uid)]).output().unwrap().stdout) == "inactive\n" || self.user.lingers()
+            });
         }
     }
 }
