@@ -7,6 +7,7 @@ mod admin;
 mod bkt;
 mod hostd;
 mod output;
+mod service;
 mod shim;
 
 use crate::error::Result;
