@@ -15,6 +15,7 @@ pub mod document;
 pub mod event;
 pub mod logging;
 pub mod paths;
+pub mod policy;
 pub mod process;
 pub mod proto;
 

@@ -11,7 +11,7 @@ use std::path::Path;
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["invocation", "exit", "error", "opid"]),
     (1, &["sys"]),
-    (2, &["document", "event", "logging", "paths", "process", "proto"]),
+    (2, &["document", "event", "logging", "paths", "policy", "process", "proto"]),
     (3, &["client", "server", "shims"]),
     (4, &["applet"]),
     (5, &["main"]),

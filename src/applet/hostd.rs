@@ -106,6 +106,7 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
         flags,
+        policy: paths::policy_file(invocation),
         release: RELEASE,
     })
 }
