@@ -11,6 +11,7 @@ pub mod opid;
 pub mod sys;
 
 // Floor 2: tools.
+pub mod checks;
 pub mod document;
 pub mod event;
 pub mod logging;
@@ -23,6 +24,7 @@ pub mod proto;
 pub mod server;
 
 pub mod client;
+pub mod doctor;
 pub mod shims;
 
 // Floor 4: names.

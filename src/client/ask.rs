@@ -6,7 +6,7 @@ use crate::event::Wait;
 use crate::opid::OpId;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::message::{self, Code, Message, kind};
-use crate::sys::process;
+use crate::sys::{files, process};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -21,7 +21,10 @@ pub struct Status {
     pub descriptor_limit: u64,
     pub supervised: bool,
     pub policy: Vec<u8>,
+    pub policy_stamp: u64,
     pub policy_error: String,
+    /// The daemon's root directory is ours: this is its side.
+    pub same_side: bool,
     pub running: Vec<Running>,
     pub seen: Vec<Seen>,
     /// The oldest first.
@@ -85,7 +88,9 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
                 descriptor_limit: status.descriptor_limit,
                 supervised: status.supervised,
                 policy: status.policy.0.to_vec(),
+                policy_stamp: status.policy_stamp,
                 policy_error: status.policy_error.to_string(),
+                same_side: files::file_id(c"/").is_ok_and(|root| (root.device, root.inode) == status.root),
                 running: running.collect(),
                 seen: seen.collect(),
                 errors: errors.collect(),

@@ -243,6 +243,8 @@ pub struct Status<'a> {
     pub served: u64,
     pub descriptors: u32,
     pub descriptor_limit: u64,
+    /// Identity of the daemon's root directory (device, inode): a caller with the same one is on its side.
+    pub root: (u64, u64),
     /// The daemon's clock, by which the times below are to be read.
     pub clock_ms: u64,
     /// A service manager started it, and will again.
@@ -250,6 +252,8 @@ pub struct Status<'a> {
     /// The policy file that narrows what is allowed; empty where none does.
     #[serde(borrow)]
     pub policy: Bytes<'a>,
+    /// What tells its text from others; 0 is none.
+    pub policy_stamp: u64,
     /// Why what that file says now is not in force; empty where it is.
     pub policy_error: &'a str,
     #[serde(borrow)]
@@ -475,16 +479,18 @@ mod tests {
             served: 3,
             descriptors: 4,
             descriptor_limit: 5,
+            root: (8, 9),
             clock_ms: 6,
             supervised: true,
             policy: Bytes(b"/p"),
+            policy_stamp: 10,
             policy_error: "bad",
             running,
             past,
         };
         assert_eq!(
             body(encode(&status, 0, None)),
-            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x06\x01\x02/p\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
+            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
         );
         let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
         assert_eq!(body(encode(&hello, 0, None)), (1, b"\x050.1.0\x03dev\x01\x06notify".to_vec()));

@@ -3,12 +3,14 @@
 //! Each turn: say what is waited for, wait, read what came, start what is queued, look at the clock. What a message means is
 //! decided by `session`; here it is done. Children are waited for in one place, `reap`.
 
+use crate::checks::{self, Mend};
 use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::exit::End;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
+use crate::policy;
 use crate::process::environment;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
@@ -63,8 +65,6 @@ const LAST_WORDS_MS: u64 = 2_000;
 const PROBE_MS: u64 = 2_000;
 /// Warnings about descriptors are not repeated sooner: they come and go with every connection.
 const SAME_WARNING_MS: u64 = 60_000;
-/// Share of the descriptor limit at which a warning is due, in percent.
-const DESCRIPTOR_WARNING_PERCENT: u64 = 80;
 
 /// What the daemon is started with.
 pub struct Options {
@@ -432,7 +432,7 @@ impl Daemon {
 
     /// The kernel gives the lowest free number, so the number of a new descriptor says how many there are at least.
     fn watch_descriptors(&mut self, newest: &OwnedFd) {
-        let high = newest.as_raw_fd() as u64 * 100 >= self.descriptor_limit * DESCRIPTOR_WARNING_PERCENT;
+        let high = checks::daemon::is_crowded(newest.as_raw_fd() as u64, self.descriptor_limit);
         if high && self.may_warn() {
             log::warn!("{} of at most {} descriptors are open", newest.as_raw_fd() + 1, self.descriptor_limit);
         }
@@ -572,9 +572,9 @@ impl Daemon {
             }
             kind::Hello => {
                 let hello: message::Hello<'_> = message::decode(body)?;
-                if hello.release != self.options.release {
+                if let Some(finding) = checks::daemon::release(&shown(hello.container.0), &shown(hello.release.as_bytes()), self.options.release, Mend::Run(&[])) {
                     let op = op_text(self.callers.get(id).and_then(|c| c.op));
-                    log::warn!(op_id:% = op; "{} is version {}, this daemon {}: install the same on both sides", shown(hello.container.0), shown(hello.release.as_bytes()), self.options.release);
+                    log::warn!(op_id:% = op; "{}", finding.what);
                 }
                 let (accepted, rejected) = self.policy.judge(&hello.capabilities);
                 let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
@@ -890,9 +890,11 @@ impl Daemon {
             served: self.served,
             descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1) as u32),
             descriptor_limit: self.descriptor_limit,
+            root: (self.context.root.device, self.context.root.inode),
             clock_ms: now,
             supervised: self.options.notify.is_some(),
             policy: Bytes(&policy),
+            policy_stamp: self.policy.text().map_or(0, |text| policy::stamp(text)),
             policy_error: &policy_error,
             running: running.collect(),
             past: Past { seen: seen.told(), errors: errors.told() },
