@@ -193,7 +193,7 @@ impl Conversation {
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
                         let code = Code::from_number(refused.code);
-                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(Error::with_code(refused.text.to_string(), code.exit())) };
+                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(refusal(refused.text, code)) };
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -262,7 +262,7 @@ impl Conversation {
                     kind::Accepted => {}
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
-                        return Err(Error::with_code(refused.text.to_string(), Code::from_number(refused.code).exit()));
+                        return Err(refusal(refused.text, Code::from_number(refused.code)));
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -408,6 +408,10 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
 
 fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
     message::decode(frame.body()).map_err(|refusal| Error::new(format!("the daemon's answer cannot be read: {}", refusal.text)))
+}
+
+fn refusal(text: &str, code: Code) -> Error {
+    Error { word: code.word(), ..Error::with_code(text, code.exit()) }
 }
 
 fn unexpected(kind: u8) -> Error {

@@ -131,6 +131,11 @@ fn rule(name: &[u8]) -> Rule {
     RULES.iter().find(|(_, names)| names.iter().any(|pattern| is(pattern))).map_or(Rule::Callers, |(rule, _)| *rule)
 }
 
+/// Whether the table keeps a caller's `NAME=VALUE` from a command, unless it is asked for by name.
+pub fn is_withheld(entry: &[u8]) -> bool {
+    matches!(rule(name_of(entry).unwrap_or(entry)), Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides)
+}
+
 /// What a caller asked for.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Wanted<'a> {
