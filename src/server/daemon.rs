@@ -20,6 +20,7 @@ use crate::server::policy::Policy;
 use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnection, SavedListener};
 use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
 use crate::server::table::Table;
+use crate::sys::allocator;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
 use crate::sys::process::{self, Change};
@@ -243,7 +244,18 @@ impl Daemon {
             }
             self.start_queued();
             self.on_time();
+            if self.callers.is_empty() {
+                self.rest();
+            }
         }
+    }
+
+    /// The last caller has left: what a rush of them has made large goes back to the kernel.
+    fn rest(&mut self) {
+        self.callers = Table::new();
+        self.queue = VecDeque::new();
+        self.children.shrink_to_fit();
+        allocator::trim();
     }
 
     fn is_done(&self) -> bool {
