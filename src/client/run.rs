@@ -73,22 +73,19 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     if let Some(number) = command.extra.iter().find(|number| files::inherited(i32::from(**number)).is_none()) {
         return Err(Error::new(format!("descriptor {number} is not open; --fd passes only open ones")));
     }
+    times.begun = process::monotonic_us();
+    let socket = match connect::connect(sockets)? {
+        Connection::Made(socket) => socket,
+        Connection::NoDaemon { path, why } => return Ok(Outcome::NoDaemon { path, why }),
+    };
+    times.connected = process::monotonic_us();
+    // A daemon that sleeps takes some 30 µs to wake up for the connection: what it will find there is put together meanwhile.
     let inheritance = process::inheritance();
     let streams = capture::streams(command.pty, command.detach, &inheritance);
-    // All of it is ready before the connection is: a daemon that wakes up for that finds the request there.
     let (request, fds) = request(command, invocation, &streams, inheritance, op)?;
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller stay as they are: blocked, the
     // kernel would keep them for us, ignored or not.
     let signals = SignalReader::new(SignalSet(!inheritance.ignored.0)).map_err(|e| Error::io("signalfd", &e))?;
-    times.begun = process::monotonic_us();
-    let socket = match connect::connect(sockets)? {
-        Connection::Made(socket) => socket,
-        Connection::NoDaemon { path, why } => {
-            signals.restore_mask(SignalSet::EMPTY);
-            return Ok(Outcome::NoDaemon { path, why });
-        }
-    };
-    times.connected = process::monotonic_us();
     let mut conversation = Conversation { channel: Channel::new(socket), signals, passed_on: SignalSet::EMPTY, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
     conversation.push_out(&request, &fds)?;
     match conversation.first_answer()? {

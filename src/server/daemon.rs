@@ -24,6 +24,7 @@ use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnectio
 use crate::server::seen::Containers;
 use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
 use crate::server::table::Table;
+use crate::sys::allocator;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
 use crate::sys::process::{self, Change};
@@ -260,7 +261,18 @@ impl Daemon {
             }
             self.start_queued();
             self.on_time();
+            if self.callers.is_empty() {
+                self.rest();
+            }
         }
+    }
+
+    /// The last caller has left: what a rush of them has made large goes back to the kernel.
+    fn rest(&mut self) {
+        self.callers = Table::new();
+        self.queue = VecDeque::new();
+        self.children.shrink_to_fit();
+        allocator::trim();
     }
 
     fn is_done(&self) -> bool {
