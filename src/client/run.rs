@@ -93,7 +93,9 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
             conversation.signals.restore_mask(conversation.passed_on);
             Ok(Outcome::SameSide)
         }
-        First::Started { leader } => {
+        First::Started { descriptor } => {
+            // Without a terminal there is nothing to be done with it, but to keep it open to the end.
+            let (leader, _kept) = if describes_terminal(&streams) { (descriptor, None) } else { (None, descriptor) };
             times.started = process::monotonic_us();
             if command.detach {
                 return Ok(Outcome::Ended(End::Code(0)));
@@ -116,7 +118,7 @@ struct Conversation {
 }
 
 enum First {
-    Started { leader: Option<OwnedFd> },
+    Started { descriptor: Option<OwnedFd> },
     SameSide,
 }
 
@@ -183,9 +185,9 @@ impl Conversation {
                     // Taken; it starts when its turn comes, and that may be any time.
                     kind::Accepted => self.deadline = None,
                     kind::Started => {
-                        let leader = frame.fds.pop().map(files::keep_above_standard).transpose().map_err(|e| Error::io("keep the pty's leader", &e))?;
+                        let descriptor = frame.fds.pop().map(files::keep_above_standard).transpose().map_err(|e| Error::io("keep the pty's leader", &e))?;
                         self.deadline = None;
-                        return Ok(First::Started { leader });
+                        return Ok(First::Started { descriptor });
                     }
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
@@ -422,8 +424,12 @@ fn regain_voice(voice: Option<OwnedFd>) {
     }
 }
 
+fn describes_terminal(streams: &Streams) -> bool {
+    streams.terminal.is_some() || streams.forced
+}
+
 fn describe(streams: &Streams) -> Option<Terminal> {
-    let wanted = streams.terminal.is_some() || streams.forced;
+    let wanted = describes_terminal(streams);
     let fd = streams.terminal.as_ref().map(|t| t.fd.as_fd());
     wanted.then(|| Terminal { modes: streams.modes, size: fd.and_then(|fd| terminal::size(fd).ok()).unwrap_or_default(), foreground: streams.foreground, passed: fd.is_some() })
 }

@@ -57,7 +57,8 @@ kinds! {
     Stop = 8;
     HelloAnswer<'a> = 129;
     Accepted = 130;
-    /// Descriptors: the pty's leader where the run has a terminal, else none.
+    /// Descriptors: the pty's leader where the run has a terminal; else none, or one that is only to be kept open: it has the
+    /// command's group hung up on when the server dies.
     Started = 131;
     Stopped = 132;
     Continued = 133;
