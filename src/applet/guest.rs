@@ -163,7 +163,7 @@ fn places(call: &Call, typed: &Typed) -> Result<(Vec<u8>, Places)> {
 
 fn serve(call: &Call, typed: Typed) -> Result<End> {
     let invocation = &call.invocation;
-    hostd::start_log(call, typed.verbosity)?;
+    hostd::start_log(invocation, typed.verbosity, false)?;
     let (container, places) = places(call, &typed)?;
     let (env, path) = entry::with_path_first(invocation, &places.bin());
     let (granted, made) = (Rc::new(Cell::new(false)), places.clone());
@@ -192,6 +192,7 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         inherited: None,
         notify: None,
         resume: None,
+        policy: None,
         guest: Some(GuestOptions { upstream: wanted, interceptors: places.bin() }),
         flags: vec![],
         release: RELEASE,

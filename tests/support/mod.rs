@@ -8,6 +8,7 @@ pub mod boxed;
 pub mod caller;
 pub mod peer;
 pub mod pty;
+pub mod realhost;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
