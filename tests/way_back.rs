@@ -353,6 +353,7 @@ fn without_a_command_it_is_a_login_shell_of_the_container() {
     find_below(_guest.bwrap.id(), "sleep");
     t.send("\x1a");
     t.expect("Stopped");
+    t.expect("READY> ");
     t.send("kill %1; exit 3\r");
     t.expect("READY> ");
     assert_eq!(t.line("echo status $?"), "status 3\r\n");
@@ -383,16 +384,6 @@ fn from_another_container_through_the_host_it_is_one_operation() {
     for log in [host.log(), a.log(), b.log()] {
         assert!(log.contains("op-123456789abc"));
     }
-}
-
-#[test]
-fn a_command_named_like_a_link_of_the_guest_is_that_link() {
-    let host = Host::start();
-    let guest = Guest::of(&host, "dev");
-    assert!(guest.boxed.path("/run/bkt/bin/host-exec").is_symlink());
-    // There is no other host-exec in the container: that it is found is the point.
-    let output = enter(&host, "dev", ["host-exec", "sh", "-c", "echo $SERVER_SIDE"]).current_dir("/").output().unwrap();
-    assert_ne!(output.status.code(), Some(127), "{}", text(&output.stderr));
 }
 
 // ---- nobody there
