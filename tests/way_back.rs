@@ -354,7 +354,11 @@ fn without_a_command_it_is_a_login_shell_of_the_container() {
     t.send("\x1a");
     t.expect("Stopped");
     t.expect("READY> ");
-    t.send("kill %1; exit 3\r");
+    t.send("fg\r");
+    t.wait_until_raw();
+    t.send("\x03");
+    t.expect("READY> ");
+    t.send("exit 3\r");
     t.expect("READY> ");
     assert_eq!(t.line("echo status $?"), "status 3\r\n");
     let mut piped = host.bkt(["enter", "dev"]).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
