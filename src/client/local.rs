@@ -1,5 +1,6 @@
 //! The ways without the daemon: the real command on our own side, or another bridge to the host.
 
+pub use crate::client::capture::directory;
 pub use crate::client::connect::no_daemon;
 use crate::error::{Error, Result, reason};
 use crate::invocation::Invocation;
@@ -63,19 +64,16 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
     let name = args.first().map_or(&b""[..], |a| a.to_bytes());
     let (path, why) = missing;
     let nothing = no_daemon(path, why);
-    match fallback_for(name, invocation) {
+    match fallback_for(name.rsplit(|&b| b == b'/').next().unwrap_or(name), invocation) {
         Ok(Fallback::Allowed) => {}
         Ok(Fallback::Never) => return Error::new(format!("{}; other ways are switched off (BKT_FALLBACK)", nothing.text)),
         Err(e) => return e,
     }
-    let mut kept = Vec::new();
-    for entry in &invocation.env {
-        kept.extend_from_slice(entry.to_bytes_with_nul());
-    }
-    let depth = environment::depth(&kept);
-    if depth >= environment::MAX_DEPTH {
-        return Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name)));
-    }
+    let env = match handed_on(name, invocation, op) {
+        Ok(env) => env,
+        Err(e) => return e,
+    };
+    let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
     for (bridge, options) in BRIDGES {
         let Some(program) = find(bridge.as_bytes(), invocation, shims) else { continue };
         log::warn!(op_id:% = op; "no daemon at {} ({}): running {} by {bridge}", path.display(), reason(why), String::from_utf8_lossy(name));
@@ -83,8 +81,6 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         let mut all: Vec<&CStr> = vec![&bridge_name];
         all.extend(*options);
         all.extend(args);
-        let env = handed_on(invocation, op, depth + 1);
-        let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
         let error = process::exec(&program, &all, &env);
         return Error::io(format!("execute {}", program.to_string_lossy()), &error);
     }
@@ -92,12 +88,20 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
     Error::new(format!("{}; nor is there another bridge ({})", nothing.text, names.join(", ")))
 }
 
-/// Our environment with the operation's id and the depth in it.
-fn handed_on(invocation: &Invocation, op: OpId, depth: u32) -> Vec<CString> {
+/// Our environment for another bridge, with the operation's id and the depth in it; an error where that is too deep.
+pub fn handed_on(name: &[u8], invocation: &Invocation, op: OpId) -> Result<Vec<CString>> {
+    let mut all = Vec::new();
+    for entry in &invocation.env {
+        all.extend_from_slice(entry.to_bytes_with_nul());
+    }
+    let depth = environment::depth(&all);
+    if depth >= environment::MAX_DEPTH {
+        return Err(Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name))));
+    }
     let is_ours = |entry: &[u8]| [environment::OP_ID, environment::DEPTH].iter().any(|n| entry.strip_prefix(n.as_bytes()).is_some_and(|r| r.starts_with(b"=")));
     let kept = invocation.env.iter().filter(|e| !is_ours(e.to_bytes())).map(|e| (*e).to_owned());
-    let ours = [format!("{}={op}", environment::OP_ID), format!("{}={depth}", environment::DEPTH)];
-    kept.chain(ours.into_iter().filter_map(|e| CString::new(e).ok())).collect()
+    let ours = [format!("{}={op}", environment::OP_ID), format!("{}={}", environment::DEPTH, depth + 1)];
+    Ok(kept.chain(ours.into_iter().filter_map(|e| CString::new(e).ok())).collect())
 }
 
 /// Replaces this process by the real command of that name on our own side: the next in PATH that is not us. Returns only with
@@ -122,7 +126,7 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
 }
 
 /// The first file of that name in our PATH that may be executed and is not this executable.
-fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<CString> {
+pub fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<CString> {
     let path = invocation.var("PATH").unwrap_or(program::DEFAULT_PATH);
     let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
     let all = program::candidates(name, path, shims).paths;
@@ -143,7 +147,7 @@ mod tests {
     use super::*;
 
     fn with(env: &[&'static CStr]) -> Invocation {
-        Invocation { args: vec![], env: env.to_vec() }
+        Invocation { env: env.to_vec(), ..Invocation::default() }
     }
 
     #[test]
