@@ -570,6 +570,8 @@ fn a_size_changed_while_the_command_was_away_is_right_when_it_is_back() {
             t.expect("READY> ");
             if !how.is_empty() {
                 t.line(how);
+                // It reads, and so is stopped again; a shell that does not know that yet would not continue it.
+                eventually("the shell knows that its job has stopped again", || t.line("jobs").contains("Stopped"));
             }
             t.resize(rows, 90);
             t.fg();
