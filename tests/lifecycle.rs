@@ -587,7 +587,7 @@ fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
         assert!(serves(&socket), "{what}");
     }
     fs::remove_file(&installed).unwrap();
-    running.signal(libc::SIGHUP);
+    support::complaint(&reload(), 125, "not reloaded: the new binary cannot be executed: No such file or directory; the daemon goes on as it is");
     eventually("no file: an error is logged", || errors() == broken.len() + 1);
     assert!(serves(&socket));
     eventually("no child is left of it", || support::children(running.0.id()).len() == 1);

@@ -73,22 +73,19 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     if let Some(number) = command.extra.iter().find(|number| files::inherited(i32::from(**number)).is_none()) {
         return Err(Error::new(format!("descriptor {number} is not open; --fd passes only open ones")));
     }
+    times.begun = process::monotonic_us();
+    let socket = match connect::connect(sockets)? {
+        Connection::Made(socket) => socket,
+        Connection::NoDaemon { path, why } => return Ok(Outcome::NoDaemon { path, why }),
+    };
+    times.connected = process::monotonic_us();
+    // A daemon that sleeps takes some 30 µs to wake up for the connection: what it will find there is put together meanwhile.
     let inheritance = process::inheritance();
     let streams = capture::streams(command.pty, command.detach, &inheritance);
-    // All of it is ready before the connection is: a daemon that wakes up for that finds the request there.
     let (request, fds) = request(command, invocation, &streams, inheritance, op)?;
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller stay as they are: blocked, the
     // kernel would keep them for us, ignored or not.
     let signals = SignalReader::new(SignalSet(!inheritance.ignored.0)).map_err(|e| Error::io("signalfd", &e))?;
-    times.begun = process::monotonic_us();
-    let socket = match connect::connect(sockets)? {
-        Connection::Made(socket) => socket,
-        Connection::NoDaemon { path, why } => {
-            signals.restore_mask(SignalSet::EMPTY);
-            return Ok(Outcome::NoDaemon { path, why });
-        }
-    };
-    times.connected = process::monotonic_us();
     let mut conversation = Conversation { channel: Channel::new(socket), signals, passed_on: SignalSet::EMPTY, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
     conversation.push_out(&request, &fds)?;
     match conversation.first_answer()? {
@@ -195,7 +192,7 @@ impl Conversation {
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
                         let code = Code::from_number(refused.code);
-                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(Error::with_code(refused.text.to_string(), code.exit())) };
+                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(refusal(refused.text, code)) };
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -264,7 +261,7 @@ impl Conversation {
                     kind::Accepted => {}
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
-                        return Err(Error::with_code(refused.text.to_string(), Code::from_number(refused.code).exit()));
+                        return Err(refusal(refused.text, Code::from_number(refused.code)));
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -410,6 +407,10 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
 
 fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
     message::decode(frame.body()).map_err(|refusal| Error::new(format!("the daemon's answer cannot be read: {}", refusal.text)))
+}
+
+fn refusal(text: &str, code: Code) -> Error {
+    Error { word: code.word(), ..Error::with_code(text, code.exit()) }
 }
 
 fn unexpected(kind: u8) -> Error {
