@@ -197,7 +197,7 @@ pub fn handle_of(number: RawFd) -> io::Result<OwnedFd> {
     keep_above_standard(fd)
 }
 
-/// Opens for appending what a handle names; fails with ENXIO where it is a pipe that nobody reads any more.
+/// Opens for appending what a handle names. A named pipe that nobody reads any more is an error (ENXIO), one without a name is not.
 pub fn open_handle_for_writing(handle: &OwnedFd) -> io::Result<File> {
     let path = CString::new(format!("/proc/self/fd/{}", handle.as_raw_fd())).expect("digits");
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
