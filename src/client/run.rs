@@ -86,11 +86,11 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller stay as they are: blocked, the
     // kernel would keep them for us, ignored or not.
     let signals = SignalReader::new(SignalSet(!inheritance.ignored.0)).map_err(|e| Error::io("signalfd", &e))?;
-    let mut conversation = Conversation { channel: Channel::new(socket), signals, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
+    let mut conversation = Conversation { channel: Channel::new(socket), signals, passed_on: SignalSet::EMPTY, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
     conversation.push_out(&request, &fds)?;
     match conversation.first_answer()? {
         First::SameSide => {
-            conversation.signals.restore_mask();
+            conversation.signals.restore_mask(conversation.passed_on);
             Ok(Outcome::SameSide)
         }
         First::Started { leader } => {
@@ -108,6 +108,8 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
 struct Conversation {
     channel: Channel,
     signals: SignalReader,
+    /// What has arrived and was passed on without a terminal.
+    passed_on: SignalSet,
     op: OpId,
     /// When the next answer must have come.
     deadline: Option<u64>,
@@ -188,7 +190,7 @@ impl Conversation {
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
                         let code = Code::from_number(refused.code);
-                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(Error::with_code(refused.text.to_string(), code.exit())) };
+                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(refusal(refused.text, code)) };
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -257,7 +259,7 @@ impl Conversation {
                     kind::Accepted => {}
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
-                        return Err(Error::with_code(refused.text.to_string(), Code::from_number(refused.code).exit()));
+                        return Err(refusal(refused.text, Code::from_number(refused.code)));
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -337,6 +339,7 @@ impl Conversation {
 
     fn pass_on_signals(&mut self) {
         while let Some(arrived) = self.signals.next() {
+            self.passed_on = self.passed_on.with(arrived.signal);
             let _ = self.tell(Some(Next::Signal(arrived.signal)));
         }
     }
@@ -402,6 +405,10 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
 
 fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
     message::decode(frame.body()).map_err(|refusal| Error::new(format!("the daemon's answer cannot be read: {}", refusal.text)))
+}
+
+fn refusal(text: &str, code: Code) -> Error {
+    Error { word: code.word(), ..Error::with_code(text, code.exit()) }
 }
 
 fn unexpected(kind: u8) -> Error {

@@ -165,6 +165,11 @@ fn rule(name: &[u8]) -> Rule {
     found.map_or(Rule::Callers, |row| row.2)
 }
 
+/// Whether the table keeps a caller's `NAME=VALUE` from a command, unless it is asked for by name.
+pub fn is_withheld(entry: &[u8]) -> bool {
+    matches!(rule(name_of(entry).unwrap_or(entry)), Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides)
+}
+
 /// What a caller asked for.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Wanted<'a> {
@@ -193,8 +198,12 @@ pub fn strings(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// How many bridges the caller itself has come through.
 pub fn depth(callers: &[u8]) -> u32 {
     let digits = strings(callers).find_map(|entry| entry.strip_prefix(DEPTH.as_bytes())?.strip_prefix(b"="));
-    let number = digits.map(|d| std::str::from_utf8(d).ok().and_then(|d| d.parse::<u32>().ok()).unwrap_or(MAX_DEPTH));
-    number.unwrap_or(0)
+    depth_of(digits)
+}
+
+/// The same from the counter's value.
+pub fn depth_of(value: Option<&[u8]>) -> u32 {
+    value.map_or(0, |digits| std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok()).unwrap_or(MAX_DEPTH))
 }
 
 /// The command's environment as NUL-terminated strings. Sorted, not searched: a hostile caller sends a million variables.

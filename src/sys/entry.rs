@@ -10,6 +10,27 @@ use crate::sys::process;
 use std::ffi::{CStr, c_char, c_int};
 use std::io::Write;
 
+/// An ELF note, `elf(5)`: the link editor puts notes into an executable's first page, where a copy of us under whatever name is
+/// known by it.
+#[repr(C)]
+struct Note {
+    name_length: u32,
+    content_length: u32,
+    kind: u32,
+    name: [u8; 4],
+}
+
+#[used]
+#[unsafe(link_section = ".note.bkt")]
+static NOTE: Note = Note { name_length: 4, content_length: 0, kind: 1, name: *b"bkt\0" };
+
+/// Whether an executable that begins so is one of ours, this version or another.
+pub fn is_ours(first_page: &[u8]) -> bool {
+    let [a, b, c] = [NOTE.name_length, NOTE.content_length, NOTE.kind].map(u32::to_ne_bytes);
+    let note = [a, b, c, NOTE.name].concat();
+    first_page.windows(note.len()).any(|window| window == note)
+}
+
 /// Defines the C `main` of the binary around a `fn(Invocation) -> End`.
 #[macro_export]
 macro_rules! entry {
