@@ -91,8 +91,8 @@ fn enter_container(shim: &Shim, container: Option<&str>, places: &Places, call: 
         return Error::new(format!("{}: nothing says which container it is in; bkt shim add {0} --container NAME, or \"container\": \"NAME\" at the top of {manifest}", shim.name));
     };
     let directories = paths::shim_directories(invocation);
-    let tools = enter::TOOLS.iter().find_map(|tool| local::find(tool.to_bytes(), invocation, &directories));
-    let Some(tool) = tools else {
+    let tool = enter::tools(process::user()).iter().find_map(|tool| local::find(tool.to_bytes(), invocation, &directories));
+    let Some(tool) = tool else {
         return Error::new(format!("{}: nothing here enters the container {container}: neither distrobox, podman nor toolbox is in PATH", shim.name));
     };
     let env = match local::handed_on(shim.name.as_bytes(), invocation, call.op) {
