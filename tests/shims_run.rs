@@ -152,12 +152,17 @@ fn in_its_own_container_a_shim_becomes_the_program() {
     // The environment is the last to be asked for the container's name: it says another thing here.
     assert_intact(&run("dev", "CONTAINER_ID=other exec \"$0\" \"$@\"").output().unwrap(), &tool);
     fs::write(home.path("run/containerenv"), "").unwrap();
-    // The same process, with the environment as it was.
+    // The same process, with the environment as it was; but a script is counted, for it may call the shim again.
     home.script("bin/tool", "#!/bin/sh\necho $$ ${BKT_DEPTH-unset} ${BKT_OP_ID-unset}\n");
     let output = run("dev", "echo $$; exec \"$0\"").output().unwrap();
     let said = stdout(output);
     let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines[1], format!("{} unset unset", lines[0]));
+    assert_eq!(lines[1], format!("{} 1 unset", lines[0]));
+    home.script("bin/tool", &format!("#!/bin/sh\nexec {} again\n", home.path(".local/bin/distrobox/tool").display()));
+    complaint(&run("dev", "exec \"$0\"").output().unwrap(), 125, "in a circle");
+    home.shim("add env --container dev --source /usr/bin/env");
+    let output = run("dev", "exec \"${0%tool}env\"").output().unwrap();
+    assert!(!stdout(output).contains("BKT_DEPTH"));
 }
 
 #[test]
@@ -329,7 +334,7 @@ fn from_the_host_and_from_a_third_container_a_program_runs_in_its_own() {
     place(2, &at.to_string(), 1);
     place(4, &at.to_string(), 1);
     place(6, "/run/host/usr/lib", 1);
-    place(8, "/", 0);
+    place(8, "/", 1);
     // Through the host: two bridges, one operation.
     place(10, &at.to_string(), 2);
     assert!(lines[10].ends_with(" op op-0123456789ab mine yes"), "{said}");

@@ -56,7 +56,7 @@ pub struct Entry<'a> {
     /// Without the name.
     pub args: &'a [&'a CStr],
     /// The environment that the tool gets.
-    pub env: &'a [CString],
+    pub env: &'a [&'a CStr],
     pub directory: &'a [u8],
     pub user: u32,
     /// Both keyboard and screen are a terminal.

@@ -168,6 +168,14 @@ pub fn next_change() -> Option<(u32, Change)> {
     Some((pid as u32, change))
 }
 
+/// Waits for the end of one child.
+pub fn wait_for(pid: u32) -> io::Result<End> {
+    let mut status = 0;
+    // SAFETY: a valid int.
+    check(unsafe { libc::waitpid(pid as i32, &raw mut status, 0) })?;
+    Ok(End::from_wait_status(status))
+}
+
 /// Replaces this process; returns only where that failed.
 pub fn exec(program: &CStr, args: &[&CStr], env: &[&CStr]) -> io::Error {
     let pointers = |strings: &[&CStr]| strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
