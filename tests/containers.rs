@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::{BKT, Host, TempDir, eventually, lives, number_in, pty, stdout, text};
+use support::{BKT, Host, TempDir, caller, eventually, lives, number_in, pty, stdout, text};
 
 /// Names that are links to bkt in the containers, besides those that `bkt --install` makes.
 const SHIMS: &[&str] = &["sh", "cat", "uname", "python3", "readlink", "pwd", "env", "sleep", "wc", "loop", "no-such-command", "made-here", "true", "bash"];

@@ -9,7 +9,7 @@ use crate::{paths, shims};
 use lexopt::{Arg, Parser};
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const HELP: &str = "\
 bkt runs the host's commands from its containers, transparently.
@@ -27,7 +27,8 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   admin daemon reload               re-execute its binary in place; nothing that runs notices
   admin daemon stop                 end it
   admin daemon install              have it started at every login; 'uninstall' takes that back
-  schema policy                     the JSON Schema of policy.json
+  shim COMMAND                      the shims of this home: add, remove, list, sync, capture, check; 'bkt shim --help'
+  schema policy, schema shims       the JSON Schemas of policy.json and shims.json
 
   --list            the names of this executable, and of the shims that come with it
   --install DIR     make a link in DIR for each of those shims
@@ -106,6 +107,7 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["ps", ..] => on_host(call, typed, all, Some(b"/"), |_| enter::ps(call, after(0))),
         ["schema", ..] => schema::run(&rest),
         ["status", ..] => on_host(call, typed, all, Some(b"/"), |side| admin::overview(call, after(0), side)),
+        ["shim", ..] => crate::applet::shims::run(call, after(0)),
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),
     }
@@ -152,9 +154,7 @@ fn list() -> End {
 
 fn install(directory: &Path) -> Result<End> {
     let target = std::fs::read_link("/proc/self/exe").map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
-    let names: Vec<&str> = shims::shipped().collect();
-    let links: Vec<(PathBuf, shims::Link)> = shims::install(directory, &target, &names)?;
-    let changed = links.iter().filter(|(_, link)| *link != shims::Link::Kept).count();
-    output::print(&format!("{} links to {} in {}; {changed} new or moved\n", links.len(), target.display(), directory.display()));
+    let (all, changed) = shims::links::install(directory, &target)?;
+    output::print(&format!("{all} links to {} in {}; {changed} new or moved\n", target.display(), directory.display()));
     Ok(End::Code(0))
 }

@@ -1,13 +1,15 @@
 //! `bkt enter` and `bkt ps`: the way back, from the host into its containers.
 
-use crate::applet::{Call, admin, output, usage};
+use crate::applet::{Call, admin, distrobox, output, usage};
 use crate::client::ask;
+use crate::client::local::{self, Fallback};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result, reason};
 use crate::exit::End;
 use crate::logging::shown;
+use crate::process::environment;
 use serde::Serialize;
-use std::ffi::OsString;
+use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 const ENTER_HELP: &str = "\
@@ -37,6 +39,7 @@ pub fn enter(call: &Call, args: Vec<OsString>) -> Result<End> {
         return Err(wrong("enter wants the name of a container; 'bkt ps' lists those that have a guest daemon"));
     }
     let container = options.remove(0).into_vec();
+    let plain = options.is_empty();
     let mut command = admin::read_run_options(options, "bkt enter")?;
     if at + 1 == args.len() {
         return Err(wrong("there is no command after '--'"));
@@ -48,17 +51,36 @@ pub fn enter(call: &Call, args: Vec<OsString>) -> Result<End> {
     if command.args.is_empty() {
         command.args = LOGIN_SHELL.to_vec();
     }
+    let name = String::from_utf8_lossy(&container).into_owned();
     command.container = Some(container);
-    enter_with(call, &command)
+    enter_with(call, &name, &command, plain)
 }
 
+/// A login shell of whatever the container has, for those who know no guest daemon.
+const ANY_SHELL: &[&CStr] = &[c"/bin/sh", c"-c", c"for s in \"$SHELL\" /bin/bash /bin/sh; do [ -x \"$s\" ] && exec \"$s\" -l; done"];
+
 /// Through the guest daemon, else by whatever else enters containers.
-fn enter_with(call: &Call, command: &Command) -> Result<End> {
-    match run::run(command, &call.invocation, &call.sockets(), call.op)? {
-        Outcome::Ended(end) => Ok(end),
-        Outcome::SameSide => Err(Error::new("the daemon took this for a shim")),
-        Outcome::NoDaemon { why, .. } => Err(Error::new(reason(&why))),
+fn enter_with(call: &Call, container: &str, command: &Command, plain: bool) -> Result<End> {
+    let why = match run::run(command, &call.invocation, &call.sockets(), call.op)? {
+        Outcome::Ended(end) => return Ok(end),
+        Outcome::SameSide => return Err(Error::new("the daemon took this for a shim")),
+        Outcome::NoDaemon { why, .. } => reason(&why),
+    };
+    let nobody = |what: &str| Error::new(format!("{container} cannot be entered by its guest daemon ({why}){what}"));
+    if !plain {
+        return Err(nobody("; without it there is only 'bkt enter NAME -- CMD', without options"));
     }
+    if local::fallback_for(container.as_bytes(), &call.invocation)? == Fallback::Never {
+        return Err(nobody("; other ways are switched off (BKT_FALLBACK)"));
+    }
+    let words: Vec<CString> = environment::strings(&command.args).filter_map(|word| CString::new(word).ok()).collect();
+    let mut words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
+    if command.args == LOGIN_SHELL {
+        words = ANY_SHELL.to_vec();
+    }
+    log::info!(op_id:% = call.op; "no guest daemon ({why}): entering {container} by another way");
+    let error = distrobox::by_tool("enter", container, words[0], &words[1..], call);
+    Err(Error::with_code(format!("{}; nor by its guest daemon: {why}", error.text), error.code))
 }
 
 #[derive(Serialize)]
