@@ -5,10 +5,13 @@
 
 mod admin;
 mod bkt;
+mod doctor;
 mod hostd;
 mod output;
+mod overview;
 mod schema;
 mod shim;
+mod sides;
 
 use crate::error::Result;
 use crate::exit::{self, End};
