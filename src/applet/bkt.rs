@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, doctor, hostd, output, overview, schema, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, doctor, history, hostd, output, overview, schema, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -19,6 +19,8 @@ Usage: bkt [-v] [--no-delegate] COMMAND
 
   status [--json]                   both sides at a glance
   doctor [--fix] [--json] [NAME]    what is wrong and what mends it; who answers to a name and why
+  log [-f] [--op ID] [--since WHEN] [--json]
+                                    what the daemon has written
   admin daemon run                  be the daemon (bkt-hostd)
   admin daemon status [--json]      is it there, and what does it do
   admin daemon test [--json]        run a command through it and say how long each part took
@@ -99,6 +101,7 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
         ["schema", ..] => schema::run(&rest),
+        ["log", ..] => on_host(call, typed, all, Some(b"/"), |_| history::run(call, after(0))),
         ["status" | "doctor", ..] => {
             let other = |further: Vec<OsString>| {
                 let all = [all, &further].concat();

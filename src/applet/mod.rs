@@ -6,6 +6,7 @@
 mod admin;
 mod bkt;
 mod doctor;
+mod history;
 mod hostd;
 mod output;
 mod overview;
