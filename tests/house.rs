@@ -12,7 +12,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (0, &["invocation", "exit", "error", "opid"]),
     (1, &["sys"]),
     (2, &["checks", "document", "event", "logging", "paths", "policy", "process", "proto"]),
-    (3, &["client", "doctor", "server", "shims"]),
+    (3, &["client", "doctor", "server", "service", "shims"]),
     (4, &["applet"]),
     (5, &["main"]),
 ];

@@ -11,6 +11,7 @@ mod hostd;
 mod output;
 mod overview;
 mod schema;
+mod service;
 mod shim;
 mod sides;
 

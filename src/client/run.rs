@@ -73,30 +73,29 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     if let Some(number) = command.extra.iter().find(|number| files::inherited(i32::from(**number)).is_none()) {
         return Err(Error::new(format!("descriptor {number} is not open; --fd passes only open ones")));
     }
+    times.begun = process::monotonic_us();
+    let socket = match connect::connect(sockets)? {
+        Connection::Made(socket) => socket,
+        Connection::NoDaemon { path, why } => return Ok(Outcome::NoDaemon { path, why }),
+    };
+    times.connected = process::monotonic_us();
+    // A daemon that sleeps takes some 30 µs to wake up for the connection: what it will find there is put together meanwhile.
     let inheritance = process::inheritance();
     let streams = capture::streams(command.pty, command.detach, &inheritance);
-    // All of it is ready before the connection is: a daemon that wakes up for that finds the request there.
     let (request, fds) = request(command, invocation, &streams, inheritance, op)?;
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller stay as they are: blocked, the
     // kernel would keep them for us, ignored or not.
     let signals = SignalReader::new(SignalSet(!inheritance.ignored.0)).map_err(|e| Error::io("signalfd", &e))?;
-    times.begun = process::monotonic_us();
-    let socket = match connect::connect(sockets)? {
-        Connection::Made(socket) => socket,
-        Connection::NoDaemon { path, why } => {
-            signals.restore_mask();
-            return Ok(Outcome::NoDaemon { path, why });
-        }
-    };
-    times.connected = process::monotonic_us();
-    let mut conversation = Conversation { channel: Channel::new(socket), signals, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
+    let mut conversation = Conversation { channel: Channel::new(socket), signals, passed_on: SignalSet::EMPTY, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
     conversation.push_out(&request, &fds)?;
     match conversation.first_answer()? {
         First::SameSide => {
-            conversation.signals.restore_mask();
+            conversation.signals.restore_mask(conversation.passed_on);
             Ok(Outcome::SameSide)
         }
-        First::Started { leader } => {
+        First::Started { descriptor } => {
+            // Without a terminal there is nothing to be done with it, but to keep it open to the end.
+            let (leader, _kept) = if describes_terminal(&streams) { (descriptor, None) } else { (None, descriptor) };
             times.started = process::monotonic_us();
             if command.detach {
                 return Ok(Outcome::Ended(End::Code(0)));
@@ -111,13 +110,15 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
 struct Conversation {
     channel: Channel,
     signals: SignalReader,
+    /// What has arrived and was passed on without a terminal.
+    passed_on: SignalSet,
     op: OpId,
     /// When the next answer must have come.
     deadline: Option<u64>,
 }
 
 enum First {
-    Started { leader: Option<OwnedFd> },
+    Started { descriptor: Option<OwnedFd> },
     SameSide,
 }
 
@@ -184,9 +185,9 @@ impl Conversation {
                     // Taken; it starts when its turn comes, and that may be any time.
                     kind::Accepted => self.deadline = None,
                     kind::Started => {
-                        let leader = frame.fds.pop().map(files::keep_above_standard).transpose().map_err(|e| Error::io("keep the pty's leader", &e))?;
+                        let descriptor = frame.fds.pop().map(files::keep_above_standard).transpose().map_err(|e| Error::io("keep the pty's leader", &e))?;
                         self.deadline = None;
-                        return Ok(First::Started { leader });
+                        return Ok(First::Started { descriptor });
                     }
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
@@ -340,6 +341,7 @@ impl Conversation {
 
     fn pass_on_signals(&mut self) {
         while let Some(arrived) = self.signals.next() {
+            self.passed_on = self.passed_on.with(arrived.signal);
             let _ = self.tell(Some(Next::Signal(arrived.signal)));
         }
     }
@@ -422,8 +424,12 @@ fn regain_voice(voice: Option<OwnedFd>) {
     }
 }
 
+fn describes_terminal(streams: &Streams) -> bool {
+    streams.terminal.is_some() || streams.forced
+}
+
 fn describe(streams: &Streams) -> Option<Terminal> {
-    let wanted = streams.terminal.is_some() || streams.forced;
+    let wanted = describes_terminal(streams);
     let fd = streams.terminal.as_ref().map(|t| t.fd.as_fd());
     wanted.then(|| Terminal { modes: streams.modes, size: fd.and_then(|fd| terminal::size(fd).ok()).unwrap_or_default(), foreground: streams.foreground, passed: fd.is_some() })
 }

@@ -57,7 +57,8 @@ kinds! {
     Stop = 8;
     HelloAnswer<'a> = 129;
     Accepted = 130;
-    /// Descriptors: the pty's leader where the run has a terminal, else none.
+    /// Descriptors: the pty's leader where the run has a terminal; else none, or one that is only to be kept open: it has the
+    /// command's group hung up on when the server dies.
     Started = 131;
     Stopped = 132;
     Continued = 133;
@@ -66,6 +67,7 @@ kinds! {
     Refused<'a> = 135;
     Status<'a> = 136;
     Done = 137;
+    Reloaded<'a> = 138;
 }
 
 /// Who is calling and what it would like to use.
@@ -170,7 +172,7 @@ pub struct Foreground {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StatusRequest {}
 
-/// The daemon is to re-execute itself in place.
+/// The daemon is to re-execute itself in place; it answers when it has, or knows that it cannot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reload {}
 
@@ -223,6 +225,17 @@ impl From<Exited> for exit::End {
 /// What was asked for has been done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Done {}
+
+/// The daemon has become its next image.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reloaded<'a> {
+    /// The releases before and after.
+    pub from: &'a str,
+    pub to: &'a str,
+    /// Commands that run on, and those that wait for their turn to be started.
+    pub running: u32,
+    pub waiting: u32,
+}
 
 /// A typed refusal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -469,6 +482,7 @@ mod tests {
         assert_eq!(body(encode(&Started { pid: 300 }, 1, None)), (131, vec![0xac, 2]));
         assert_eq!(body(encode(&Stopped { signal: 20 }, 0, None)), (132, vec![20]));
         assert_eq!(body(encode(&Exited { by_signal: true, value: 9 }, 0, None)), (134, vec![1, 9]));
+        assert_eq!(body(encode(&Reloaded { from: "1", to: "2", running: 3, waiting: 0 }, 0, None)), (138, b"\x011\x012\x03\x00".to_vec()));
         assert_eq!(body(encode(&Refused { code: 6, text: "no" }, 0, None)), (135, vec![6, 2, b'n', b'o']));
         let past = Past { seen: vec![Seen { name: Bytes(b"dev"), at_ms: 3, runs: 4 }], errors: vec![Failed { op: 5, at_ms: 6, code: 7, text: "no" }] };
         let running = vec![Running { op: 1, pid: 2, since_ms: 3, name: Bytes(b"ls"), terminal: true }];

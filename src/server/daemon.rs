@@ -24,10 +24,11 @@ use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnectio
 use crate::server::seen::Containers;
 use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
 use crate::server::table::Table;
+use crate::sys::allocator;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
 use crate::sys::process::{self, Change};
-use crate::sys::signals::{self, SignalReader, SignalSet, Target};
+use crate::sys::signals::{self, Group, SignalReader, SignalSet, Target};
 use crate::sys::socket;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
@@ -37,7 +38,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Connections at once. A run needs one descriptor of ours, two with a terminal; the kernel's usual hard limit is 4096 or more.
+/// Connections at once. A run needs one descriptor of ours, two with a terminal, three where it lasts; the kernel's usual hard limit is 4096 or more.
 const MAX_CALLERS: usize = 4096;
 /// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some. A fifth of a limit that is very low.
 const SPARE_DESCRIPTORS: u64 = 32;
@@ -111,6 +112,8 @@ struct Caller {
     /// The run that waits for its turn.
     request: Option<Frame>,
     child: Option<Child>,
+    /// The command's group, where its leader's number is not enough.
+    group: Option<Group>,
     /// The pty's leader, until it goes to the client.
     leader: Option<OwnedFd>,
     name: Vec<u8>,
@@ -124,7 +127,7 @@ struct Caller {
 
 enum Child {
     /// The launch is waited for once it is watched; before, its end (SIGCHLD) tells of both.
-    Direct { pid: u32, launch: Option<Launch>, watched: bool },
+    Direct { pid: u32, launch: Option<Launch>, watched: bool, ended: bool },
     /// The link is `None` once the monitor has closed it.
     Monitored { monitor: Option<u32>, link: Option<OwnedFd>, command: u32 },
 }
@@ -160,6 +163,8 @@ struct Daemon {
     /// Accepting again makes sense from then on.
     pause_until: Option<u64>,
     reloading: Option<Reloading>,
+    /// Callers that wait to hear what became of it.
+    reload_asked: Vec<u64>,
     ending_by: Option<u64>,
 }
 
@@ -175,6 +180,7 @@ enum Source {
 impl Daemon {
     fn start(options: Options) -> Result<Daemon> {
         files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
+        files::unblock_standard_error();
         files::close_all_on_exec();
         let descriptor_limit = process::raise_descriptor_limit();
         signals::reset_all();
@@ -225,13 +231,15 @@ impl Daemon {
             reserve: File::open("/dev/null").ok(),
             pause_until: None,
             reloading: None,
+            reload_asked: Vec::new(),
             ending_by: None,
             options,
         };
         match saved {
             Some(saved) => {
+                let (from, asked) = (saved.release.clone(), saved.reload_asked.clone());
                 daemon.resume(saved)?;
-                log::info!("reloaded as version {}; {} commands run on", daemon.options.release, daemon.running());
+                daemon.on_reloaded(&from, &asked);
             }
             None => log::info!("version {} listens at {}", daemon.options.release, daemon.options.socket.display()),
         }
@@ -255,7 +263,18 @@ impl Daemon {
             }
             self.start_queued();
             self.on_time();
+            if self.callers.is_empty() {
+                self.rest();
+            }
         }
+    }
+
+    /// The last caller has left: what a rush of them has made large goes back to the kernel.
+    fn rest(&mut self) {
+        self.callers = Table::new();
+        self.queue = VecDeque::new();
+        self.children.shrink_to_fit();
+        allocator::trim();
     }
 
     fn is_done(&self) -> bool {
@@ -295,7 +314,8 @@ impl Daemon {
     fn on_signals(&mut self) {
         while let Some(arrived) = self.signals.next() {
             match arrived.signal {
-                signals::CHLD => {}
+                // A log that nobody reads any more makes this one. To write of it would make the next, for ever.
+                signals::CHLD | signals::PIPE => {}
                 signals::HUP => self.begin_reload(),
                 signals::TERM | signals::INT | signals::QUIT => self.begin_end(),
                 other => log::debug!("signal {other} means nothing to the daemon"),
@@ -315,12 +335,15 @@ impl Daemon {
             }
             let Some(at) = self.children.iter().position(|(child, _)| *child == pid) else { continue };
             let (_, id) = self.children[at];
-            if let Change::Ended(_) = change {
-                self.children.swap_remove(at);
-            }
             // What a child had to say before this is heard before this, and told in one go.
             if let Some(channel) = self.callers.get_mut(id).and_then(|c| c.channel.as_mut()) {
                 channel.hold();
+            }
+            if let Change::Ended(_) = change {
+                self.children.swap_remove(at);
+                if let Some(Child::Direct { ended, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
+                    *ended = true;
+                }
             }
             self.on_child(id);
             let Some(caller) = self.callers.get_mut(id) else { continue };
@@ -408,6 +431,7 @@ impl Daemon {
             session: Session::new(now),
             request: None,
             child: None,
+            group: None,
             leader: None,
             name: vec![],
             directory: vec![],
@@ -586,7 +610,10 @@ impl Daemon {
             }
             kind::Reload => {
                 let message::Reload {} = message::decode(body)?;
-                self.reply(id, &message::Done {}, vec![]);
+                if self.ending_by.is_some() {
+                    return Err(Refusal::new(Code::ShuttingDown, "the daemon is ending; it is not reloaded"));
+                }
+                self.reload_asked.push(id);
                 self.begin_reload();
             }
             kind::Stop => {
@@ -659,7 +686,7 @@ impl Daemon {
             None => {
                 let launch = Launch::start(plan).map_err(internal)?;
                 let pid = launch.pid;
-                caller.child = Some(Child::Direct { pid, launch: Some(launch), watched: false });
+                caller.child = Some(Child::Direct { pid, launch: Some(launch), watched: false, ended: false });
                 pid
             }
             Some(pty) => {
@@ -734,7 +761,20 @@ impl Daemon {
 
     fn on(&mut self, id: u64, event: Event) {
         let Some(caller) = self.callers.get_mut(id) else { return };
+        let had_leader = !matches!(caller.session.state(), State::Sweeping { .. } | State::Over);
         let actions = caller.session.on(event, process::monotonic_ms());
+        // Its leader has been waited for in this instant, if not by us. Later, the number may be a stranger's.
+        let sweeps = match caller.session.state() {
+            State::Sweeping { .. } => true,
+            State::Over => actions.iter().any(|action| matches!(action, Action::SignalGroup(_))),
+            _ => false,
+        };
+        if had_leader
+            && sweeps
+            && let (None, Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. })) = (&caller.group, &caller.child)
+        {
+            caller.group = Group::hold(*pid).ok();
+        }
         for action in actions {
             self.act(id, action);
         }
@@ -787,12 +827,16 @@ impl Daemon {
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => pid,
             None => 0,
         };
-        let fds = caller.leader.take().into_iter().collect();
-        self.reply(id, &message::Started { pid }, fds);
+        let fd = caller.leader.take().or_else(|| caller.hang_up_at_our_death(self.descriptor_limit));
+        self.reply(id, &message::Started { pid }, fd.into_iter().collect());
     }
 
     fn signal_group(&self, id: u64, signal: u8) {
-        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
+        let Some(caller) = self.callers.get(id) else { return };
+        if let State::Sweeping { .. } | State::Over = caller.session.state() {
+            return caller.group.iter().for_each(|group| drop(group.signal(signal)));
+        }
+        match &caller.child {
             Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) => drop(monitor::tell(link, Order::Signal(signal))),
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => drop(signals::send(Target::Group(*pid), signal)),
             None => {}
@@ -975,18 +1019,30 @@ impl Daemon {
     }
 
     fn abandon_reload(&mut self, why: &str) {
-        let again = self.end_probe();
-        self.go_on(why);
-        if again {
+        if self.end_probe() {
+            log::error!("reload: {why}; it is tried again, as asked");
             self.begin_reload();
+        } else {
+            self.go_on(why);
         }
     }
 
-    /// A reload that failed is over, for the supervisor too.
+    /// A reload that failed is over, for the supervisor and for who asked for it.
     fn go_on(&mut self, why: &str) {
         log::error!("reload: {why}; this daemon goes on as it is");
         self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"));
         self.notify("READY=1");
+        for id in std::mem::take(&mut self.reload_asked) {
+            self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("not reloaded: {why}; the daemon goes on as it is"))));
+        }
+    }
+
+    fn on_reloaded(&mut self, from: &str, asked: &[u64]) {
+        let (to, running, waiting) = (self.options.release, self.running(), self.queue.len());
+        log::info!("reloaded as version {to}; {running} commands run on, {waiting} wait for their turn");
+        for id in asked {
+            self.reply(*id, &message::Reloaded { from, to, running: running as u32, waiting: waiting as u32 }, vec![]);
+        }
     }
 
     /// Says whether a reload was asked for once more.
@@ -1035,8 +1091,10 @@ impl Daemon {
             file: file.map(|f| (f.device, f.inode)),
         });
         let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
+        let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
         let past = Past { seen: self.seen.told(), errors: self.errors.told() };
-        Saved { started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers, policy: self.policy.text().cloned(), past: message::body(&past) }
+        let (policy, past) = (self.policy.text().cloned(), message::body(&past));
+        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers, policy, past }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
@@ -1046,6 +1104,7 @@ impl Daemon {
             all.extend(caller.channel.iter().flat_map(Channel::descriptors));
             all.extend(caller.request.iter().flat_map(|r| &r.fds));
             all.extend(&caller.leader);
+            all.extend(caller.group.iter().flat_map(Group::descriptors));
             match &caller.child {
                 Some(Child::Direct { launch: Some(launch), .. }) => all.push(launch.report_descriptor()),
                 Some(Child::Monitored { link: Some(link), .. }) => all.push(link),
@@ -1095,6 +1154,7 @@ impl Daemon {
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
         // It would become a daemon that knows nothing of ending.
         self.end_probe();
+        self.reload_asked.clear();
         if let Some(listener) = self.listener.take() {
             // The file first: whoever found it before is in the queue, and is told, not cut off.
             listener.remove();
@@ -1132,6 +1192,23 @@ fn turn_away(connection: OwnedFd, code: Code, text: &str) {
 }
 
 impl Caller {
+    /// A command without a monitor is hung up on by the kernel when we die, its leader as our child, and the rest of its group as
+    /// long as the client keeps the descriptor returned. Not one that is to survive, or has ended already; nor where descriptors
+    /// are few, for this takes two more.
+    fn hang_up_at_our_death(&mut self, limit: u64) -> Option<OwnedFd> {
+        let Some(Child::Direct { pid, ended: false, .. }) = self.child else { return None };
+        if self.session.survives() {
+            return None;
+        }
+        let mut group = Group::hold(pid).ok()?;
+        let kept = group.signal_at_death(signals::HUP).and_then(files::duplicate).ok()?;
+        if kept.as_raw_fd() as u64 * 2 > limit {
+            return None;
+        }
+        self.group = Some(group);
+        Some(kept)
+    }
+
     /// The operation's id, as the peer says it. That of a run does not change any more.
     fn learn_op(&mut self, op: Option<OpId>) {
         if matches!(self.session.state(), State::Greeting { .. }) {
@@ -1158,6 +1235,7 @@ impl Caller {
             connection,
             request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
             child,
+            group: self.group.as_ref().map(|group| (group.descriptors().map(AsRawFd::as_raw_fd), group.at_death())),
             leader: self.leader.as_ref().map(AsRawFd::as_raw_fd),
         }
     }
@@ -1171,11 +1249,15 @@ impl Caller {
         let child = match saved.child {
             Some(SavedChild::Direct { pid, report }) => {
                 let report = report.map(files::adopt).transpose()?;
-                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true })
+                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true, ended: false })
             }
             Some(SavedChild::Monitored { monitor, link, command }) => {
                 Some(Child::Monitored { monitor: (monitor != 0).then_some(monitor), link: link.map(files::adopt).transpose()?, command })
             }
+            None => None,
+        };
+        let group = match saved.group {
+            Some(([reading, writing], at_death)) => Some(Group::adopt(files::adopt(reading)?, files::adopt(writing)?, at_death)),
             None => None,
         };
         let request = match saved.request {
@@ -1188,6 +1270,7 @@ impl Caller {
             op: OpId::from_bits(saved.op),
             request,
             child,
+            group,
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
             directory: saved.directory,
