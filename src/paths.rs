@@ -87,7 +87,7 @@ pub fn state_directory(invocation: &Invocation) -> Option<PathBuf> {
     base(invocation, "XDG_STATE_HOME", ".local/state")
 }
 
-/// Where a daemon that has no journal keeps its log.
+/// Where a daemon that has no journal keeps its log (`--log-file`).
 pub fn log_file(invocation: &Invocation) -> Option<PathBuf> {
     state_directory(invocation).map(|directory| directory.join("hostd.log"))
 }

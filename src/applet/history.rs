@@ -113,8 +113,7 @@ fn show(call: &Call, wanted: &Wanted) -> Result<End> {
     let nowhere = |why: &str| {
         let file = paths::log_file(&call.invocation).unwrap_or_default();
         Error::new(format!(
-            "there is no log: {why}, and no {}. 'bkt admin daemon install' makes the daemon a unit that writes to the journal; without systemd, 'bkt-hostd -v --log-file {}' writes to a file",
-            file.display(),
+            "there is no log: {why}, and no {}. 'bkt admin daemon install' makes the daemon a unit that writes to the journal; without systemd, 'bkt-hostd -v --log-file' writes to that file",
             file.display()
         ))
     };

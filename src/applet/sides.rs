@@ -4,6 +4,7 @@ use crate::applet::{Call, RELEASE, output};
 use crate::client::ask::{self, Found};
 use crate::client::local::{self, Side};
 use crate::doctor::examine::{Daemon, Patient, Running};
+use crate::doctor::look::Environment;
 use crate::error::{Error, Result};
 use crate::sys::process;
 use crate::{paths, shims};
@@ -43,6 +44,7 @@ impl Place {
                 descriptor_limit: status.descriptor_limit,
                 supervised: status.supervised,
                 policy_stamp: status.policy_stamp,
+                session: Environment(status.session.clone()),
             }),
             Ok(Found::Stale(path)) => Daemon::Stale(path.clone()),
             Ok(Found::Nothing(path)) => Daemon::Nothing(path.clone()),

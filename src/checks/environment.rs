@@ -3,13 +3,10 @@
 use crate::checks::daemon::Starter;
 use crate::checks::{Finding, Mend};
 
-/// What graphical and session programs are lost without.
-pub const OF_THE_SESSION: &[&str] = &["WAYLAND_DISPLAY", "DISPLAY", "DBUS_SESSION_BUS_ADDRESS"];
-
 fn again(starter: Starter, names: &str) -> Mend {
     Mend::ByHand(match starter {
         Starter::Unit => format!("systemctl --user import-environment {names} && systemctl --user restart bkt-hostd"),
-        _ => "bkt admin daemon stop; bkt-hostd </dev/null >/dev/null 2>&1 &".to_string(),
+        _ => "bkt admin daemon stop; bkt-hostd --log-file </dev/null >/dev/null 2>&1 &".to_string(),
     })
 }
 

@@ -7,6 +7,7 @@ use crate::doctor::look::{self, Environment};
 use crate::invocation::Invocation;
 use crate::policy::rules::Policy;
 use crate::process::{environment, program, tool};
+use crate::proto::message::OF_THE_SESSION;
 use crate::sys::launch::REFUGE_MODE;
 use crate::sys::socket;
 use crate::{document, logging, paths, policy};
@@ -37,6 +38,7 @@ pub struct Running {
     pub descriptor_limit: u64,
     pub supervised: bool,
     pub policy_stamp: u64,
+    pub session: Environment,
 }
 
 /// The side that is looked at.
@@ -189,14 +191,14 @@ impl Patient<'_> {
     fn check_environment(&self, starter: Starter) -> Checked {
         let mut findings = Vec::new();
         let about = "the daemon's, against the session's".to_string();
-        let Some(daemons) = self.running().and_then(|running| Environment::of(running.pid)) else {
+        let Some(Running { session: daemons, .. }) = self.running() else {
             return Checked { check: "environment", about: "not to be seen".to_string(), findings };
         };
         let managers = tool::ask(self.invocation, self.shims, &[b"systemctl", b"--user", b"show-environment"], ASK_MS).map(|(_, said)| Environment::of_lines(said)).ok();
         let managers = |name: &str| managers.as_ref().and_then(|m| m.var(name));
         let own = |name: &str| self.invocation.var(name).filter(|_| !self.came_through());
         let differs = |name: &&str| own(name).or_else(|| managers(name)).is_some_and(|value| daemons.var(name) != Some(value));
-        let differing: Vec<&str> = surroundings::OF_THE_SESSION.iter().copied().filter(|name| differs(name)).collect();
+        let differing: Vec<&str> = OF_THE_SESSION.iter().copied().filter(|name| *name != "PATH" && differs(name)).collect();
         findings.extend(surroundings::fresh(&differing, starter));
         if let Some(sessions) = managers("PATH").or_else(|| own("PATH")) {
             let has = look::directories(daemons.var("PATH").unwrap_or(program::DEFAULT_PATH));
@@ -257,8 +259,7 @@ impl Patient<'_> {
     /// Names of shims that lead the daemon back to a shim.
     fn check_recursion(&self) -> Checked {
         let mut findings = Vec::new();
-        let daemons = self.running().and_then(|running| Environment::of(running.pid));
-        let path = daemons.as_ref().and_then(|e| e.var("PATH")).or_else(|| self.invocation.var("PATH")).unwrap_or(program::DEFAULT_PATH);
+        let path = self.running().and_then(|running| running.session.var("PATH")).or_else(|| self.invocation.var("PATH")).unwrap_or(program::DEFAULT_PATH);
         let own: Vec<PathBuf> = look::names(&self.shim_directory());
         let names = own.iter().filter_map(|p| Some(p.file_name()?.as_bytes())).chain(self.known.iter().map(|name| name.as_bytes()));
         for name in names {

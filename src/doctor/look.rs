@@ -84,14 +84,10 @@ pub fn executable(invocation: &Invocation) -> PathBuf {
     installed.unwrap_or(real)
 }
 
-/// The environment that another process was started with.
-pub struct Environment(Vec<u8>);
+/// Somebody else's environment, or some of it: `NAME=VALUE`, NUL-terminated.
+pub struct Environment(pub Vec<u8>);
 
 impl Environment {
-    pub fn of(pid: u32) -> Option<Environment> {
-        fs::read(format!("/proc/{pid}/environ")).ok().map(Environment)
-    }
-
     /// From lines of `NAME=VALUE`.
     pub fn of_lines(mut text: Vec<u8>) -> Environment {
         text.iter_mut().filter(|b| **b == b'\n').for_each(|b| *b = 0);
