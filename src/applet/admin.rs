@@ -281,7 +281,10 @@ fn read_exec_options(args: Vec<OsString>) -> Result<Command> {
 
 pub fn reload(call: &Call) -> Result<End> {
     output::print(&ask::reload(&call.sockets(), call.op)?);
-    Ok(End::Code(0))
+    match ask::status(&call.sockets(), call.op)? {
+        Found::Running(status) if !status.policy_error.is_empty() => Err(Error::new(format!("{}; the policy stays as it was", status.policy_error))),
+        _ => Ok(End::Code(0)),
+    }
 }
 
 pub fn stop(call: &Call) -> Result<End> {
