@@ -24,6 +24,8 @@ pub enum Answer<'a> {
 pub enum Starter {
     /// The unit is installed.
     Unit,
+    /// It could be.
+    NoUnit,
     Hand,
     /// This is the container: it is started on the host.
     Elsewhere,
@@ -33,6 +35,7 @@ pub fn answers(socket: &Path, answer: Answer<'_>, starter: Starter) -> Option<Fi
     let at = socket.display();
     let start = match starter {
         Starter::Unit => Mend::Run(&["systemctl", "--user", "start", "bkt-hostd"]),
+        Starter::NoUnit => Mend::ByHand("bkt admin daemon install".to_string()),
         Starter::Hand => Mend::ByHand("bkt-hostd --log-file </dev/null >/dev/null 2>&1 &".to_string()),
         Starter::Elsewhere => Mend::ByHand("systemctl --user start bkt-hostd || bkt-hostd   # on the host".to_string()),
     };

@@ -70,8 +70,9 @@ impl Patient<'_> {
         let unit = if self.on_host { self.unit() } else { None };
         let starter = match &unit {
             _ if !self.on_host => Starter::Elsewhere,
-            Some((enabled, _)) if enabled != "not-found" => Starter::Unit,
-            _ => Starter::Hand,
+            Some((enabled, _)) if enabled == "not-found" => Starter::NoUnit,
+            Some(_) => Starter::Unit,
+            None => Starter::Hand,
         };
         let mut all = vec![self.check_socket(), self.check_daemon(starter)];
         if self.on_host {
@@ -192,7 +193,7 @@ impl Patient<'_> {
         let mut findings = Vec::new();
         let about = "the daemon's, against the session's".to_string();
         let Some(Running { session: daemons, .. }) = self.running() else {
-            return Checked { check: "environment", about: "not to be seen".to_string(), findings };
+            return Checked { check: "environment", about: "no daemon to compare with".to_string(), findings };
         };
         let managers = tool::ask(self.invocation, self.shims, &[b"systemctl", b"--user", b"show-environment"], ASK_MS).map(|(_, said)| Environment::of_lines(said)).ok();
         let managers = |name: &str| managers.as_ref().and_then(|m| m.var(name));
@@ -200,9 +201,11 @@ impl Patient<'_> {
         let differs = |name: &&str| own(name).or_else(|| managers(name)).is_some_and(|value| daemons.var(name) != Some(value));
         let differing: Vec<&str> = OF_THE_SESSION.iter().copied().filter(|name| *name != "PATH" && differs(name)).collect();
         findings.extend(surroundings::fresh(&differing, starter));
-        if let Some(sessions) = managers("PATH").or_else(|| own("PATH")) {
+        if let Some(sessions) = own("PATH").or_else(|| managers("PATH")) {
             let has = look::directories(daemons.var("PATH").unwrap_or(program::DEFAULT_PATH));
-            let lacks = |d: &PathBuf| !has.contains(d) && !self.shims.contains(d) && d.is_dir();
+            // Login shells differ on those: a user has them in one and not in the other.
+            let is_for_root = |d: &PathBuf| d.file_name().is_some_and(|name| name == "sbin");
+            let lacks = |d: &PathBuf| !has.contains(d) && !self.shims.contains(d) && !is_for_root(d) && d.is_dir();
             let mut missing: Vec<String> = look::directories(sessions).into_iter().filter(lacks).map(|d| d.display().to_string()).collect();
             missing.dedup();
             findings.extend(surroundings::path(&missing, starter));
