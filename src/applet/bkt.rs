@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, hostd, output, schema, service, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, doctor, history, hostd, output, overview, schema, service, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -18,6 +18,9 @@ Usage: bkt [-v] [--no-delegate] COMMAND
        bkt NAME ARGS…               the same as a link NAME to bkt
 
   status [--json]                   both sides at a glance
+  doctor [--fix] [--json] [NAME]    what is wrong and what mends it; who answers to a name and why
+  log [-f] [--op ID] [--since WHEN] [--json]
+                                    what the daemon has written
   admin daemon run                  be the daemon (bkt-hostd)
   admin daemon status [--json]      is it there, and what does it do
   admin daemon test [--json]        run a command through it and say how long each part took
@@ -102,8 +105,19 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
         ["schema", ..] => schema::run(&rest),
-        ["status", ..] => on_host(call, typed, all, Some(b"/"), |side| admin::overview(call, after(0), side)),
         ["shim", ..] => crate::applet::shims::run(call, after(0)),
+        ["log", ..] => on_host(call, typed, all, Some(b"/"), |_| history::run(call, after(0))),
+        ["status" | "doctor", ..] => {
+            let other = |further: Vec<OsString>| {
+                let all = [all, &further].concat();
+                on_host(call, typed, &all, Some(b"/"), |_| Err(Error::new("the daemon has come or gone just now; try again")))
+            };
+            let other: Option<&dyn Fn(Vec<OsString>) -> Result<End>> = if typed.delegate { Some(&other) } else { None };
+            if other.is_none() {
+                log::info!(op_id:% = call.op; "running here, as asked for");
+            }
+            if word == "status" { overview::run(call, after(0), other) } else { doctor::run(call, after(0), other) }
+        }
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),
     }

@@ -6,12 +6,16 @@
 mod admin;
 mod bkt;
 mod distrobox;
+mod doctor;
+mod history;
 mod hostd;
 mod output;
+mod overview;
 mod schema;
 mod service;
 mod shim;
 mod shims;
+mod sides;
 
 use crate::error::Result;
 use crate::exit::{self, End};
