@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, hostd, output, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, complete, hostd, output, shell, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -25,6 +25,9 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   admin daemon reload               re-execute its binary in place; nothing that runs notices
   admin daemon stop                 end it
 
+  shim init bash|zsh|fish           code for that shell's start-up file: PATH, completions and man pages of the host's commands
+  man [SECTION] NAME                the host's page
+
   --list            the names of this executable, and of the shims that come with it
   --install DIR     make a link in DIR for each of those shims
   -v, --verbose     say which way a command takes
@@ -35,6 +38,9 @@ Usage: bkt [-v] [--no-delegate] COMMAND
 Exit status: the command's own; 125 bkt itself failed, 126 cannot execute, 127 not found.
 Environment: BKT_SOCKET, BKT_FALLBACK (auto, never, never:NAME,…), BKT_SIDE (host, container), BKT_LOG.
 ";
+
+/// All help texts, for the completion of our own words.
+const HELPS: &[complete::Help] = &[(&[], HELP), (&["admin", "daemon", "run"], hostd::HELP), (&["admin", "daemon", "exec"], admin::EXEC_HELP)];
 
 /// What was typed before the subcommand.
 struct Typed {
@@ -96,6 +102,9 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
+        ["complete", ..] => complete::run(call, &rest, HELPS),
+        ["shim", "init", ..] => shell::init(call, &rest[1..]),
+        ["man", ..] => shell::man(call, &rest),
         ["status", ..] => on_host(call, typed, all, Some(b"/"), |side| admin::overview(call, after(0), side)),
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),

@@ -16,7 +16,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt-hostd [-v] [--socket PATH]
        bkt admin daemon run [-v] [--socket PATH]
 

@@ -5,8 +5,11 @@
 
 mod admin;
 mod bkt;
+mod complete;
 mod hostd;
 mod output;
+mod shell;
+mod shell_line;
 mod shim;
 
 use crate::error::Result;

@@ -9,6 +9,11 @@ pub fn complain(line: &str) {
 
 /// Text on standard output. A reader that has gone (`| head`) ends the printing and nothing else.
 pub fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// The same for what need not be text.
+pub fn print_bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }

@@ -414,7 +414,7 @@ fn unexpected(kind: u8) -> Error {
 /// Puts standard error back where it was, for one last sentence.
 fn regain_voice(voice: Option<OwnedFd>) {
     if let Some(file) = voice.and_then(|v| files::open_handle_for_writing(&v).ok()) {
-        files::become_standard_error(file);
+        let _ = files::become_standard(file.into(), 2);
     }
 }
 

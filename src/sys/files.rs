@@ -210,15 +210,17 @@ pub fn rewind(file: &File) -> io::Result<()> {
     if unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_SET) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Makes a file this process's standard error.
-pub fn become_standard_error(file: File) {
+/// Makes a descriptor one of this process's standard streams: 0, 1 or 2.
+pub fn become_standard(fd: OwnedFd, stream: RawFd) -> io::Result<()> {
     use std::os::fd::IntoRawFd;
-    let number = file.into_raw_fd();
-    // SAFETY: the number is ours; afterwards 2 stands for the file, and the number is closed unless it was 2 itself.
+    let number = fd.into_raw_fd();
+    if number == stream {
+        return Ok(());
+    }
+    // SAFETY: the number is ours; afterwards the stream stands for the same, and the number is closed.
     unsafe {
-        if number != 2 {
-            libc::dup2(number, 2);
-            libc::close(number);
-        }
+        let done = check(libc::dup2(number, stream));
+        libc::close(number);
+        done.map(drop)
     }
 }

@@ -142,6 +142,12 @@ pub fn close_all_but(keep: &[&OwnedFd]) {
     }
 }
 
+/// Waits for a forked child's end, and forgets it.
+pub fn wait_for(child: u32) {
+    // SAFETY: no status is wanted.
+    unsafe { libc::waitpid(child as libc::pid_t, std::ptr::null_mut(), 0) };
+}
+
 /// A change in a child, from `waitpid(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
