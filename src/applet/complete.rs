@@ -97,9 +97,10 @@ fn ask_host(call: &Call, shell: &[u8], line: &[u8], breaks: &[u8]) -> Vec<u8> {
     let Ok((reader, writer)) = files::pipe() else { return Vec::new() };
     let child = match process::fork() {
         Ok(Forked::Child) => {
-            // The pipe's end that stays open beside the one that the command gets is closed by our own end: so the reader sees the end
-            // when all is over.
-            let done = files::duplicate(writer.as_fd()).and_then(|copy| files::become_standard(copy, 1));
+            // Programs expect streams that wait. The writer stays open beside the copy that the command gets, until we end: so
+            // the reader sees the end when all is over.
+            let copy = files::set_non_blocking(&writer, false).and_then(|()| files::duplicate(writer.as_fd()));
+            let done = copy.and_then(|copy| files::become_standard(copy, 1));
             if done.is_ok() {
                 let _ = through_daemon(call, shell, line, breaks);
             }

@@ -97,11 +97,11 @@ pub fn set_close_on_exec(fd: &OwnedFd, on: bool) -> io::Result<()> {
 }
 
 /// For the open description, which others may share.
-pub fn set_non_blocking(fd: &OwnedFd) -> io::Result<()> {
+pub fn set_non_blocking(fd: &OwnedFd, on: bool) -> io::Result<()> {
     // SAFETY: an open descriptor; plain numbers.
     unsafe {
-        let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))?;
-        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)).map(drop)
+        let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))? & !libc::O_NONBLOCK;
+        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, if on { flags | libc::O_NONBLOCK } else { flags })).map(drop)
     }
 }
 

@@ -1,4 +1,4 @@
-if [[ -o interactive && -n $_bkt_shims ]]; then
+if [[ -o interactive ]]; then
 	# Asked about every command, before any other completion of it: so a shim that is made later needs no new shell.
 	_bkt_shim() {
 		[[ -L $_bkt_shims/${words[1]:t} ]] || return 1
@@ -8,13 +8,15 @@ if [[ -o interactive && -n $_bkt_shims ]]; then
 	# At the first prompt, whether compinit stands before or behind this in the start-up files.
 	_bkt_begin() {
 		precmd_functions=(${precmd_functions:#_bkt_begin})
-		(( $+functions[compdef] )) && compdef _bkt bkt && compdef -p _bkt_shim '*'
+		if (( $+functions[compdef] )); then
+			compdef _bkt bkt
+			[[ -z $_bkt_shims ]] || compdef -p _bkt_shim '*'
+		fi
 		unfunction _bkt_begin
-		return 0
 	}
 	precmd_functions+=(_bkt_begin)
 
-	if (( ! $+functions[man] && ! $+aliases[man] )); then
+	if [[ -n $_bkt_shims ]] && (( ! $+functions[man] && ! $+aliases[man] )); then
 		function man {
 			local word
 			for word; do
