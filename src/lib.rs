@@ -20,6 +20,7 @@ pub mod proto;
 
 // Floor 3: roles. No role knows another.
 pub mod server;
+pub mod service;
 
 pub mod client;
 pub mod shims;

@@ -12,7 +12,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (0, &["invocation", "exit", "error", "opid"]),
     (1, &["sys"]),
     (2, &["document", "event", "logging", "paths", "process", "proto"]),
-    (3, &["client", "server", "shims"]),
+    (3, &["client", "server", "service", "shims"]),
     (4, &["applet"]),
     (5, &["main"]),
 ];

@@ -286,7 +286,8 @@ fn read_exec_options(args: Vec<OsString>) -> Result<Command> {
 }
 
 pub fn reload(call: &Call) -> Result<End> {
-    ask::reload(&call.sockets(), call.op).map(|()| End::Code(0))
+    output::print(&ask::reload(&call.sockets(), call.op)?);
+    Ok(End::Code(0))
 }
 
 pub fn stop(call: &Call) -> Result<End> {

@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, complete, hostd, output, shell, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, complete, hostd, output, service, shell, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   admin daemon exec OPTIONS -- CMD  run CMD through it; 'bkt admin daemon exec --help'
   admin daemon reload               re-execute its binary in place; nothing that runs notices
   admin daemon stop                 end it
-
+  admin daemon install|uninstall    have it started at every login, or no longer
   shim init bash|zsh|fish           code for that shell's start-up file: PATH, completions and man pages of the host's commands
   man [SECTION] NAME                the host's page
 
@@ -95,6 +95,8 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", "exec", ..] => admin::exec(call, after(2)),
         ["admin", "daemon", "reload"] => admin::reload(call),
         ["admin", "daemon", "stop"] => admin::stop(call),
+        ["admin", "daemon", "install", ..] => on_host(call, typed, all, Some(b"/"), |_| service::install(call, after(2))),
+        ["admin", "daemon", "uninstall", ..] => on_host(call, typed, all, Some(b"/"), |_| service::uninstall(call, after(2))),
         ["admin", "daemon", "--help" | "-h"] | ["admin", "--help" | "-h"] => {
             output::print(HELP);
             Ok(End::Code(0))

@@ -14,7 +14,7 @@ use crate::process::program;
 use crate::sys::process::{self, Forked};
 use crate::sys::{files, signals};
 use crate::{paths, shims};
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
@@ -77,7 +77,7 @@ fn complete(call: &Call, helps: &[Help], shell: &[u8], line: &[u8], breaks: &[u8
         b"bkt" => of_ourselves(call, helps, &words),
         // Which command it is to be is nobody's to complete.
         _ if words.len() == 1 => Answer::default(),
-        name => from_bytes(&ask_host(call, shell, &line.with_name(name), breaks)),
+        name => from_bytes(&ask_host(call, shell, &line.with_name(&meant(call, name)), breaks)),
     };
     output::print_bytes(&match shell {
         b"bash" => for_bash(answer, &line),
@@ -90,6 +90,13 @@ fn complete(call: &Call, helps: &[Help], shell: &[u8], line: &[u8], breaks: &[u8
 /// A command's name, without the path it was typed with: that is one of this side.
 fn base_name(command: &[u8]) -> &[u8] {
     command.rsplit(|b| *b == b'/').next().unwrap_or(b"")
+}
+
+/// The command that a shim stands for: its link says so where that has another name (`docker -> .as/podman`).
+fn meant(call: &Call, name: &[u8]) -> Vec<u8> {
+    let links = paths::shim_directories(&call.invocation).into_iter().filter_map(|shims| std::fs::read_link(shims.join(OsStr::from_bytes(name))).ok());
+    let other = links.filter_map(|link| link.as_os_str().as_bytes().strip_prefix(b".as/").map(<[u8]>::to_vec)).next();
+    other.unwrap_or_else(|| name.to_vec())
 }
 
 /// Has the host complete the line, in a process of its own, so that whatever holds it up ends with that.
@@ -183,26 +190,29 @@ fn of_ourselves(call: &Call, helps: &[Help], words: &[Vec<u8>]) -> Answer {
     let typed: Vec<&str> = before.iter().skip(1).filter_map(|w| std::str::from_utf8(w).ok()).filter(|w| !w.starts_with('-')).collect();
     let mut answer = Answer::default();
     for (path, help) in helps {
+        let mut lead: Vec<&str> = Vec::new();
         for (left, description) in help.lines().filter_map(entry) {
-            let all: Vec<&str> = path.iter().copied().chain(left.split_whitespace()).collect();
             let is_word = |w: &&str| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !w.starts_with('-');
-            let lead = all.iter().take_while(|w| is_word(w)).count();
+            // A line that is further in, with options, goes on the one before.
+            if !left.starts_with(' ') {
+                lead = path.iter().copied().chain(left.split_whitespace().take_while(is_word)).collect();
+            }
+            let rest = left.split_whitespace().skip_while(|w| is_word(w)).map(|w| w.trim_matches(['[', ']', ',', '…']));
             let mut add = |text: &str, description: &str| {
                 if text.as_bytes().starts_with(current) && !answer.candidates.iter().any(|c| c.text == text.as_bytes()) {
                     answer.candidates.push(Candidate { text: text.as_bytes().to_vec(), description: description.as_bytes().to_vec() });
                 }
             };
             if current.starts_with(b"-") {
-                if typed[..typed.len().min(lead)] == all[..lead] && (lead > 0 || typed.is_empty()) {
-                    let options = all[lead..].iter().map(|w| w.trim_matches(['[', ']', ',', '…'])).filter(|w| w.starts_with('-') && *w != "--");
-                    options.for_each(|option| add(option, if lead == path.len() { description } else { "" }));
+                if typed.starts_with(&lead) && (typed.is_empty() || !lead.is_empty()) {
+                    rest.filter(|w| w.starts_with('-') && *w != "--").for_each(|option| add(option, if lead.len() == path.len() { description } else { "" }));
                 }
-            } else if lead > typed.len() && all[..typed.len()] == typed {
-                add(all[typed.len()], if lead == typed.len() + 1 { description } else { "" });
-            } else if lead == typed.len() && all[..lead] == typed {
-                match all.get(lead) {
-                    Some(choice) if choice.contains('|') && !choice.contains('[') => choice.split('|').for_each(|word| add(word, "")),
-                    Some(&"NAME") if typed[0] == "shim" && typed[1] != "add" => shim_names(call).iter().for_each(|name| add(name, "")),
+            } else if lead.len() > typed.len() && lead.starts_with(&typed) {
+                add(lead[typed.len()], if lead.len() == typed.len() + 1 { description } else { "" });
+            } else if lead == typed && !typed.is_empty() {
+                match rest.take(1).next() {
+                    Some(choice) if choice.contains('|') => choice.split('|').for_each(|word| add(word, description)),
+                    Some("NAME") if typed[0] == "shim" && typed[1..] != ["add"] => shim_names(call).iter().for_each(|name| add(name, "")),
                     _ => {}
                 }
             }
@@ -213,8 +223,10 @@ fn of_ourselves(call: &Call, helps: &[Help], words: &[Vec<u8>]) -> Answer {
 
 /// A line of a help text that explains something: what is typed, and what it means.
 fn entry(line: &str) -> Option<(&str, &str)> {
-    let (left, description) = line.strip_prefix("  ")?.split_once("  ")?;
-    (!left.is_empty() && !left.starts_with(' ')).then(|| (left, description.trim()))
+    let line = line.strip_prefix("  ")?;
+    let indent = line.len() - line.trim_start().len();
+    let (left, description) = line[indent..].split_once("  ").unwrap_or((&line[indent..], ""));
+    (indent == 0 || left.starts_with(['[', '-'])).then(|| (&line[..indent + left.len()], description.trim()))
 }
 
 /// The names of all shims there are.
@@ -313,7 +325,7 @@ mod tests {
     const HELPS: &[Help] = &[
         (
             &[],
-            "Usage: bkt COMMAND\n\n  status [--json]      both sides\n  admin daemon run     be it\n  admin daemon stop    end it\n  shim init bash|zsh   code\n\n  -v, --verbose   more\n      and more\n",
+            "Usage: bkt COMMAND\n\n  status [--json]      both sides\n  admin daemon run     be it\n  admin daemon stop    end it\n  shim init bash|zsh   code\n  shim add NAME\n      [--container C]    where it is\n\n  -v, --verbose   more\n      and more\n",
         ),
         (&["admin", "daemon", "run"], "  --socket PATH   there\n"),
     ];
@@ -330,7 +342,8 @@ mod tests {
         assert_eq!(own("bkt "), ["status: both sides", "admin", "shim"]);
         assert_eq!(own("bkt s"), ["status: both sides", "shim"]);
         assert_eq!(own("bkt -v admin daemon "), ["run: be it", "stop: end it"]);
-        assert_eq!(own("bkt shim init z"), ["zsh"]);
+        assert_eq!(own("bkt shim init z"), ["zsh: code"]);
+        assert_eq!(own("bkt shim add x --"), ["--container"]);
         assert_eq!(own("bkt -"), ["-v: more", "--verbose: more"]);
         assert_eq!(own("bkt status --"), ["--json"]);
         assert_eq!(own("bkt admin daemon run --s"), ["--socket: there"]);

@@ -8,6 +8,7 @@ mod bkt;
 mod complete;
 mod hostd;
 mod output;
+mod service;
 mod shell;
 mod shell_line;
 mod shim;

@@ -6,10 +6,10 @@ use crate::invocation::Invocation;
 use crate::opid::OpId;
 use crate::process::{environment, program};
 use crate::sys::files::{self, FileId};
-use crate::sys::process;
+use crate::sys::{entry, process};
 use std::ffi::{CStr, CString};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -68,14 +68,10 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         Ok(Fallback::Never) => return Error::new(format!("{}; other ways are switched off (BKT_FALLBACK)", nothing.text)),
         Err(e) => return e,
     }
-    let mut kept = Vec::new();
-    for entry in &invocation.env {
-        kept.extend_from_slice(entry.to_bytes_with_nul());
-    }
-    let depth = environment::depth(&kept);
-    if depth >= environment::MAX_DEPTH {
-        return Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name)));
-    }
+    let depth = match one_deeper(name, invocation) {
+        Ok(depth) => depth,
+        Err(e) => return e,
+    };
     for (bridge, options) in BRIDGES {
         let Some(program) = find(bridge.as_bytes(), invocation, shims) else { continue };
         log::warn!(op_id:% = op; "no daemon at {} ({}): running {} by {bridge}", path.display(), reason(why), String::from_utf8_lossy(name));
@@ -83,21 +79,29 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         let mut all: Vec<&CStr> = vec![&bridge_name];
         all.extend(*options);
         all.extend(args);
-        let env = handed_on(invocation, op, depth + 1);
-        let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
-        let error = process::exec(&program, &all, &env);
-        return Error::io(format!("execute {}", program.to_string_lossy()), &error);
+        let error = exec_with(invocation, &program.path, &all, &[format!("{}={op}", environment::OP_ID), depth]);
+        return Error::io(format!("execute {}", program.path.to_string_lossy()), &error);
     }
     let names: Vec<&str> = BRIDGES.iter().map(|(bridge, _)| *bridge).collect();
     Error::new(format!("{}; nor is there another bridge ({})", nothing.text, names.join(", ")))
 }
 
-/// Our environment with the operation's id and the depth in it.
-fn handed_on(invocation: &Invocation, op: OpId, depth: u32) -> Vec<CString> {
-    let is_ours = |entry: &[u8]| [environment::OP_ID, environment::DEPTH].iter().any(|n| entry.strip_prefix(n.as_bytes()).is_some_and(|r| r.starts_with(b"=")));
-    let kept = invocation.env.iter().filter(|e| !is_ours(e.to_bytes())).map(|e| (*e).to_owned());
-    let ours = [format!("{}={op}", environment::OP_ID), format!("{}={depth}", environment::DEPTH)];
-    kept.chain(ours.into_iter().filter_map(|e| CString::new(e).ok())).collect()
+/// The depth counter as what we become is to have it, or that it has counted enough.
+fn one_deeper(name: &[u8], invocation: &Invocation) -> Result<String> {
+    let depth = environment::depth_of(invocation.var(environment::DEPTH));
+    if depth < environment::MAX_DEPTH {
+        return Ok(format!("{}={}", environment::DEPTH, depth + 1));
+    }
+    Err(Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name))))
+}
+
+/// Becomes a program, with these variables in our environment, each NAME=VALUE.
+fn exec_with(invocation: &Invocation, program: &CStr, args: &[&CStr], ours: &[String]) -> io::Error {
+    let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
+    let ours_as_c: Vec<CString> = ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok()).collect();
+    let kept = invocation.env.iter().copied().filter(|entry| !is_ours(entry.to_bytes()));
+    let env: Vec<&CStr> = kept.chain(ours_as_c.iter().map(CString::as_c_str)).collect();
+    process::exec(program, args, &env)
 }
 
 /// Replaces this process by the real command of that name on our own side: the next in PATH that is not us. Returns only with
@@ -116,26 +120,45 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
         };
         return Error::with_code(text, crate::exit::NOT_FOUND);
     };
-    let error = process::exec(&program, args, &invocation.env);
+    // A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
+    let counted = if program.is_script { one_deeper(name, invocation).map(|depth| vec![depth]) } else { Ok(vec![]) };
+    let error = match counted {
+        Ok(ours) => exec_with(invocation, &program.path, args, &ours),
+        Err(e) => return e,
+    };
     let code = if error.kind() == io::ErrorKind::NotFound { crate::exit::NOT_FOUND } else { crate::exit::CANNOT_EXECUTE };
-    Error::with_code(format!("{shown}: cannot execute {}: {}", program.to_string_lossy(), reason(&error)), code)
+    Error::with_code(format!("{shown}: cannot execute {}: {}", program.path.to_string_lossy(), reason(&error)), code)
 }
 
-/// The first file of that name in our PATH that may be executed and is not this executable.
-fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<CString> {
+/// A file that may be executed and is not ours.
+struct Program {
+    path: CString,
+    /// It is for an interpreter.
+    is_script: bool,
+}
+
+/// The first of that name in our PATH.
+fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<Program> {
     let path = invocation.var("PATH").unwrap_or(program::DEFAULT_PATH);
     let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
     let all = program::candidates(name, path, shims).paths;
-    all.into_iter().find(|candidate| is_real_program(candidate, ourselves))
+    all.into_iter().find_map(|candidate| real_program(candidate, ourselves))
 }
 
-fn is_real_program(candidate: &CStr, ourselves: FileId) -> bool {
+fn real_program(candidate: CString, ourselves: FileId) -> Option<Program> {
     let path = Path::new(std::ffi::OsStr::from_bytes(candidate.to_bytes()));
-    let Ok(about) = fs::metadata(path) else { return false };
+    let about = fs::metadata(path).ok()?;
     let is_us = FileId { device: about.dev(), inode: about.ino() } == ourselves;
     // Another version of us is a link to a file of our name.
     let leads_to_us = fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|n| n == "bkt"));
-    about.is_file() && about.permissions().mode() & 0o111 != 0 && !is_us && !leads_to_us
+    if !about.is_file() || about.permissions().mode() & 0o111 == 0 || is_us || leads_to_us {
+        return None;
+    }
+    // A copy of us under another name would look for the next of that name too, and find us. What cannot be read is no script.
+    let mut page = [0; 4096];
+    let length = fs::File::open(path).and_then(|mut file| file.read(&mut page)).unwrap_or(0);
+    let page = &page[..length];
+    (!entry::is_ours(page)).then(|| Program { is_script: length > 0 && !page.starts_with(b"\x7fELF"), path: candidate })
 }
 
 #[cfg(test)]

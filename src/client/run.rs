@@ -84,16 +84,16 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     let socket = match connect::connect(sockets)? {
         Connection::Made(socket) => socket,
         Connection::NoDaemon { path, why } => {
-            signals.restore_mask();
+            signals.restore_mask(SignalSet::EMPTY);
             return Ok(Outcome::NoDaemon { path, why });
         }
     };
     times.connected = process::monotonic_us();
-    let mut conversation = Conversation { channel: Channel::new(socket), signals, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
+    let mut conversation = Conversation { channel: Channel::new(socket), signals, passed_on: SignalSet::EMPTY, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
     conversation.push_out(&request, &fds)?;
     match conversation.first_answer()? {
         First::SameSide => {
-            conversation.signals.restore_mask();
+            conversation.signals.restore_mask(conversation.passed_on);
             Ok(Outcome::SameSide)
         }
         First::Started { leader } => {
@@ -111,6 +111,8 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
 struct Conversation {
     channel: Channel,
     signals: SignalReader,
+    /// What has arrived and was passed on without a terminal.
+    passed_on: SignalSet,
     op: OpId,
     /// When the next answer must have come.
     deadline: Option<u64>,
@@ -340,6 +342,7 @@ impl Conversation {
 
     fn pass_on_signals(&mut self) {
         while let Some(arrived) = self.signals.next() {
+            self.passed_on = self.passed_on.with(arrived.signal);
             let _ = self.tell(Some(Next::Signal(arrived.signal)));
         }
     }

@@ -155,8 +155,12 @@ pub fn strings(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// How many bridges the caller itself has come through.
 pub fn depth(callers: &[u8]) -> u32 {
     let digits = strings(callers).find_map(|entry| entry.strip_prefix(DEPTH.as_bytes())?.strip_prefix(b"="));
-    let number = digits.map(|d| std::str::from_utf8(d).ok().and_then(|d| d.parse::<u32>().ok()).unwrap_or(MAX_DEPTH));
-    number.unwrap_or(0)
+    depth_of(digits)
+}
+
+/// The same from the counter's value.
+pub fn depth_of(value: Option<&[u8]>) -> u32 {
+    value.map_or(0, |digits| std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok()).unwrap_or(MAX_DEPTH))
 }
 
 /// The command's environment as NUL-terminated strings. Sorted, not searched: a hostile caller sends a million variables.

@@ -4,4 +4,5 @@
 
 pub mod directory;
 pub mod environment;
+pub mod login;
 pub mod program;

@@ -66,6 +66,7 @@ kinds! {
     Refused<'a> = 135;
     Status<'a> = 136;
     Done = 137;
+    Reloaded<'a> = 138;
 }
 
 /// Who is calling and what it would like to use.
@@ -170,7 +171,7 @@ pub struct Foreground {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StatusRequest {}
 
-/// The daemon is to re-execute itself in place.
+/// The daemon is to re-execute itself in place; it answers when it has, or knows that it cannot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reload {}
 
@@ -223,6 +224,17 @@ impl From<Exited> for exit::End {
 /// What was asked for has been done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Done {}
+
+/// The daemon has become its next image.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reloaded<'a> {
+    /// The releases before and after.
+    pub from: &'a str,
+    pub to: &'a str,
+    /// Commands that run on, and those that wait for their turn to be started.
+    pub running: u32,
+    pub waiting: u32,
+}
 
 /// A typed refusal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -420,6 +432,7 @@ mod tests {
         assert_eq!(body(encode(&Started { pid: 300 }, 1, None)), (131, vec![0xac, 2]));
         assert_eq!(body(encode(&Stopped { signal: 20 }, 0, None)), (132, vec![20]));
         assert_eq!(body(encode(&Exited { by_signal: true, value: 9 }, 0, None)), (134, vec![1, 9]));
+        assert_eq!(body(encode(&Reloaded { from: "1", to: "2", running: 3, waiting: 0 }, 0, None)), (138, b"\x011\x012\x03\x00".to_vec()));
         assert_eq!(body(encode(&Refused { code: 6, text: "no" }, 0, None)), (135, vec![6, 2, b'n', b'o']));
         let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
         assert_eq!(body(encode(&hello, 0, None)), (1, b"\x050.1.0\x03dev\x01\x06notify".to_vec()));

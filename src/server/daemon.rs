@@ -154,6 +154,8 @@ struct Daemon {
     /// Accepting again makes sense from then on.
     pause_until: Option<u64>,
     reloading: Option<Reloading>,
+    /// Callers that wait to hear what became of it.
+    reload_asked: Vec<u64>,
     ending_by: Option<u64>,
 }
 
@@ -169,6 +171,7 @@ enum Source {
 impl Daemon {
     fn start(options: Options) -> Result<Daemon> {
         files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
+        files::unblock_standard_error();
         files::close_all_on_exec();
         let descriptor_limit = process::raise_descriptor_limit();
         signals::reset_all();
@@ -213,13 +216,15 @@ impl Daemon {
             reserve: File::open("/dev/null").ok(),
             pause_until: None,
             reloading: None,
+            reload_asked: Vec::new(),
             ending_by: None,
             options,
         };
         match saved {
             Some(saved) => {
+                let (from, asked) = (saved.release.clone(), saved.reload_asked.clone());
                 daemon.resume(saved)?;
-                log::info!("reloaded as version {}; {} commands run on", daemon.options.release, daemon.running());
+                daemon.on_reloaded(&from, &asked);
             }
             None => log::info!("version {} listens at {}", daemon.options.release, daemon.options.socket.display()),
         }
@@ -283,7 +288,8 @@ impl Daemon {
     fn on_signals(&mut self) {
         while let Some(arrived) = self.signals.next() {
             match arrived.signal {
-                signals::CHLD => {}
+                // A log that nobody reads any more makes this one. To write of it would make the next, for ever.
+                signals::CHLD | signals::PIPE => {}
                 signals::HUP => self.begin_reload(),
                 signals::TERM | signals::INT | signals::QUIT => self.begin_end(),
                 other => log::debug!("signal {other} means nothing to the daemon"),
@@ -574,7 +580,10 @@ impl Daemon {
             }
             kind::Reload => {
                 let message::Reload {} = message::decode(body)?;
-                self.reply(id, &message::Done {}, vec![]);
+                if self.ending_by.is_some() {
+                    return Err(Refusal::new(Code::ShuttingDown, "the daemon is ending; it is not reloaded"));
+                }
+                self.reload_asked.push(id);
                 self.begin_reload();
             }
             kind::Stop => {
@@ -948,17 +957,29 @@ impl Daemon {
     }
 
     fn abandon_reload(&mut self, why: &str) {
-        let again = self.end_probe();
-        self.go_on(why);
-        if again {
+        if self.end_probe() {
+            log::error!("reload: {why}; it is tried again, as asked");
             self.begin_reload();
+        } else {
+            self.go_on(why);
         }
     }
 
-    /// A reload that failed is over, for the supervisor too.
-    fn go_on(&self, why: &str) {
+    /// A reload that failed is over, for the supervisor and for who asked for it.
+    fn go_on(&mut self, why: &str) {
         log::error!("reload: {why}; this daemon goes on as it is");
         self.notify("READY=1");
+        for id in std::mem::take(&mut self.reload_asked) {
+            self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("not reloaded: {why}; the daemon goes on as it is"))));
+        }
+    }
+
+    fn on_reloaded(&mut self, from: &str, asked: &[u64]) {
+        let (to, running, waiting) = (self.options.release, self.running(), self.queue.len());
+        log::info!("reloaded as version {to}; {running} commands run on, {waiting} wait for their turn");
+        for id in asked {
+            self.reply(*id, &message::Reloaded { from, to, running: running as u32, waiting: waiting as u32 }, vec![]);
+        }
     }
 
     /// Says whether a reload was asked for once more.
@@ -1007,7 +1028,8 @@ impl Daemon {
             file: file.map(|f| (f.device, f.inode)),
         });
         let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
-        Saved { started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers }
+        let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
+        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
@@ -1059,6 +1081,7 @@ impl Daemon {
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
         // It would become a daemon that knows nothing of ending.
         self.end_probe();
+        self.reload_asked.clear();
         if let Some(listener) = self.listener.take() {
             // The file first: whoever found it before is in the queue, and is told, not cut off.
             listener.remove();

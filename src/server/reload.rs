@@ -10,10 +10,14 @@ use std::io::{Read, Write};
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Changes with the layout of [`Saved`]. An image that does not know it says so, and the old one stays.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub struct Saved {
+    /// Of the earlier image.
+    pub release: String,
+    /// Callers that wait to hear what became of the reload.
+    pub reload_asked: Vec<u64>,
     pub started_ms: u64,
     pub served: u64,
     pub next_id: u64,
@@ -108,7 +112,7 @@ mod tests {
             leader: None,
         };
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };
-        let saved = Saved { started_ms: 1, served: 2, next_id: 4, listener, callers: vec![caller] };
+        let saved = Saved { release: "0.1".into(), reload_asked: vec![3], started_ms: 1, served: 2, next_id: 4, listener, callers: vec![caller] };
         assert_eq!(read(write(&saved).unwrap().into()).unwrap(), saved);
 
         let mut other = files::memory_file(c"test").unwrap();

@@ -15,6 +15,7 @@ pub const HUP: u8 = libc::SIGHUP as u8;
 pub const INT: u8 = libc::SIGINT as u8;
 pub const QUIT: u8 = libc::SIGQUIT as u8;
 pub const KILL: u8 = libc::SIGKILL as u8;
+pub const PIPE: u8 = libc::SIGPIPE as u8;
 pub const TERM: u8 = libc::SIGTERM as u8;
 pub const CHLD: u8 = libc::SIGCHLD as u8;
 pub const CONT: u8 = libc::SIGCONT as u8;
@@ -138,8 +139,12 @@ impl SignalReader {
         Ok(SignalReader { fd, before })
     }
 
-    /// Puts the mask back as it was, for a program that takes this process over.
-    pub fn restore_mask(self) {
+    /// Puts the mask back as it was, for a program that takes this process over. What has been read and was meant for that program
+    /// arrives again.
+    pub fn restore_mask(self, read: SignalSet) {
+        for signal in read.iter() {
+            let _ = send(Target::Process(std::process::id()), signal);
+        }
         set_mask(self.before);
     }
 
