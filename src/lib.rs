@@ -11,10 +11,12 @@ pub mod opid;
 pub mod sys;
 
 // Floor 2: tools.
+pub mod checks;
 pub mod document;
 pub mod event;
 pub mod logging;
 pub mod paths;
+pub mod policy;
 pub mod process;
 pub mod proto;
 
@@ -23,6 +25,7 @@ pub mod server;
 pub mod service;
 
 pub mod client;
+pub mod doctor;
 pub mod shims;
 
 // Floor 4: names.

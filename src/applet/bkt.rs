@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, complete, hostd, output, service, shell, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, complete, hostd, output, schema, service, shell, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -27,6 +27,7 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   admin daemon install|uninstall    have it started at every login, or no longer
   shim init bash|zsh|fish           code for that shell's start-up file: PATH, completions and man pages of the host's commands
   man [SECTION] NAME                the host's page
+  schema policy                     the JSON Schema of policy.json
 
   --list            the names of this executable, and of the shims that come with it
   --install DIR     make a link in DIR for each of those shims
@@ -107,6 +108,7 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["complete", ..] => complete::run(call, &rest, HELPS),
         ["shim", "init", ..] => shell::init(call, &rest[1..]),
         ["man", ..] => shell::man(call, &rest),
+        ["schema", ..] => schema::run(&rest),
         ["status", ..] => on_host(call, typed, all, Some(b"/"), |side| admin::overview(call, after(0), side)),
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),

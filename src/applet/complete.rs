@@ -137,7 +137,7 @@ fn ask_host(call: &Call, shell: &[u8], line: &[u8], breaks: &[u8]) -> Vec<u8> {
     }
     // Late or too long: its end makes the daemon end the command.
     let _ = signals::send(signals::Target::Process(child), signals::KILL);
-    process::wait_for(child);
+    let _ = process::wait_for(child);
     answer
 }
 

@@ -6,8 +6,9 @@ use crate::exit::End;
 use crate::invocation::Invocation;
 use crate::logging::{self, Format};
 use crate::paths;
-use crate::process::{login, program};
+use crate::process::program;
 use crate::server::daemon::{self, Options};
+use crate::service::login;
 use crate::sys::{files, process};
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
@@ -127,6 +128,7 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
         flags,
+        policy: paths::policy_file(invocation),
         release: RELEASE,
     })
 }

@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::opid::OpId;
 use crate::proto::channel::{Channel, Filled, Frame};
-use crate::proto::message::{self, Message, kind};
-use crate::sys::process;
+use crate::proto::message::{self, Code, Message, kind};
+use crate::sys::{files, process};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -22,7 +22,33 @@ pub struct Status {
     pub served: u64,
     pub descriptors: u32,
     pub descriptor_limit: u64,
+    pub supervised: bool,
+    pub policy: Vec<u8>,
+    pub policy_stamp: u64,
+    pub policy_error: String,
+    /// The daemon's root directory is ours: this is its side.
+    pub same_side: bool,
     pub running: Vec<Running>,
+    pub seen: Vec<Seen>,
+    /// The oldest first.
+    pub errors: Vec<Failed>,
+}
+
+/// A container that the daemon has run commands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub name: Vec<u8>,
+    pub ago_ms: u64,
+    pub runs: u64,
+}
+
+/// A refusal or failure that the daemon remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub op: Option<OpId>,
+    pub ago_ms: u64,
+    pub code: Code,
+    pub text: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +78,10 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
             let frame = ask(Channel::new(socket), &message::StatusRequest {}, op, kind::Status, HANDSHAKE_MS)?;
             let status: message::Status<'_> = message::decode(frame.body()).map_err(unreadable)?;
             let running = status.running.iter().map(|r| Running { op: OpId::from_bits(r.op), pid: r.pid, since_ms: r.since_ms, name: r.name.0.to_vec(), terminal: r.terminal });
+            let ago = |at_ms: u64| status.clock_ms.saturating_sub(at_ms);
+            let seen = status.past.seen.iter().map(|s| Seen { name: s.name.0.to_vec(), ago_ms: ago(s.at_ms), runs: s.runs });
+            let errors = status.past.errors.iter();
+            let errors = errors.map(|e| Failed { op: OpId::from_bits(e.op), ago_ms: ago(e.at_ms), code: Code::from_number(e.code), text: e.text.to_string() });
             Ok(Found::Running(Status {
                 release: status.release.to_string(),
                 pid: status.pid,
@@ -59,7 +89,14 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
                 served: status.served,
                 descriptors: status.descriptors,
                 descriptor_limit: status.descriptor_limit,
+                supervised: status.supervised,
+                policy: status.policy.0.to_vec(),
+                policy_stamp: status.policy_stamp,
+                policy_error: status.policy_error.to_string(),
+                same_side: files::file_id(c"/").is_ok_and(|root| (root.device, root.inode) == status.root),
                 running: running.collect(),
+                seen: seen.collect(),
+                errors: errors.collect(),
             }))
         }
     }

@@ -3,27 +3,32 @@
 //! Each turn: say what is waited for, wait, read what came, start what is queued, look at the clock. What a message means is
 //! decided by `session`; here it is done. Children are waited for in one place, `reap`.
 
+use crate::checks::{self, Mend};
 use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::exit::End;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
+use crate::policy;
 use crate::process::environment;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
-use crate::proto::message::{self, Bytes, Code, Message, Refusal, Run, kind};
+use crate::proto::message::{self, Bytes, Code, Message, Past, Refusal, Run, kind};
+use crate::server::errors::Errors;
 use crate::server::listener::Listener;
 use crate::server::monitor::{self, Heard, Order, Word};
 use crate::server::plan::{self, Context, Decided};
-use crate::server::policy::Policy;
+use crate::server::policy::InForce;
 use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnection, SavedListener};
+use crate::server::seen::Containers;
 use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
 use crate::server::table::Table;
+use crate::sys::allocator;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
 use crate::sys::process::{self, Change};
-use crate::sys::signals::{self, SignalReader, SignalSet, Target};
+use crate::sys::signals::{self, Group, SignalReader, SignalSet, Target};
 use crate::sys::socket;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
@@ -33,7 +38,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Connections at once. A run needs one descriptor of ours, two with a terminal; the kernel's usual hard limit is 4096 or more.
+/// Connections at once. A run needs one descriptor of ours, two with a terminal, three where it lasts; the kernel's usual hard limit is 4096 or more.
 const MAX_CALLERS: usize = 4096;
 /// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some. A fifth of a limit that is very low.
 const SPARE_DESCRIPTORS: u64 = 32;
@@ -61,8 +66,6 @@ const LAST_WORDS_MS: u64 = 2_000;
 const PROBE_MS: u64 = 2_000;
 /// Warnings about descriptors are not repeated sooner: they come and go with every connection.
 const SAME_WARNING_MS: u64 = 60_000;
-/// Share of the descriptor limit at which a warning is due, in percent.
-const DESCRIPTOR_WARNING_PERCENT: u64 = 80;
 
 /// What the daemon is started with.
 pub struct Options {
@@ -80,6 +83,8 @@ pub struct Options {
     pub resume: Option<RawFd>,
     /// `-v` flags, for the next image.
     pub flags: Vec<CString>,
+    /// The file that says what callers may have.
+    pub policy: Option<PathBuf>,
     pub release: &'static str,
 }
 
@@ -107,6 +112,8 @@ struct Caller {
     /// The run that waits for its turn.
     request: Option<Frame>,
     child: Option<Child>,
+    /// The command's group, where its leader's number is not enough.
+    group: Option<Group>,
     /// The pty's leader, until it goes to the client.
     leader: Option<OwnedFd>,
     name: Vec<u8>,
@@ -120,7 +127,7 @@ struct Caller {
 
 enum Child {
     /// The launch is waited for once it is watched; before, its end (SIGCHLD) tells of both.
-    Direct { pid: u32, launch: Option<Launch>, watched: bool },
+    Direct { pid: u32, launch: Option<Launch>, watched: bool, ended: bool },
     /// The link is `None` once the monitor has closed it.
     Monitored { monitor: Option<u32>, link: Option<OwnedFd>, command: u32 },
 }
@@ -136,7 +143,9 @@ struct Reloading {
 struct Daemon {
     options: Options,
     context: Context,
-    policy: Policy,
+    policy: InForce,
+    seen: Containers,
+    errors: Errors,
     signals: SignalReader,
     listener: Option<Listener>,
     callers: Table<Caller>,
@@ -183,6 +192,10 @@ impl Daemon {
             Some(number) => Some(reload::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),
             None => None,
         };
+        let policy = match &saved {
+            Some(saved) => InForce::resume(options.policy.clone(), saved.policy.clone()),
+            None => InForce::start(options.policy.clone())?,
+        };
         let listener = match (&saved, options.inherited) {
             (Some(saved), _) => adopt_listener(&saved.listener)?,
             (None, Some(number)) => Listener::inherit(files::adopt(number).map_err(|e| Error::io("LISTEN_FDS", &e))?, &options.socket, user)?,
@@ -202,7 +215,9 @@ impl Daemon {
         };
         let mut daemon = Daemon {
             context,
-            policy: Policy::everything(),
+            policy,
+            seen: Containers::default(),
+            errors: Errors::default(),
             signals,
             listener: Some(listener),
             callers: Table::new(),
@@ -248,7 +263,18 @@ impl Daemon {
             }
             self.start_queued();
             self.on_time();
+            if self.callers.is_empty() {
+                self.rest();
+            }
         }
+    }
+
+    /// The last caller has left: what a rush of them has made large goes back to the kernel.
+    fn rest(&mut self) {
+        self.callers = Table::new();
+        self.queue = VecDeque::new();
+        self.children.shrink_to_fit();
+        allocator::trim();
     }
 
     fn is_done(&self) -> bool {
@@ -309,12 +335,15 @@ impl Daemon {
             }
             let Some(at) = self.children.iter().position(|(child, _)| *child == pid) else { continue };
             let (_, id) = self.children[at];
-            if let Change::Ended(_) = change {
-                self.children.swap_remove(at);
-            }
             // What a child had to say before this is heard before this, and told in one go.
             if let Some(channel) = self.callers.get_mut(id).and_then(|c| c.channel.as_mut()) {
                 channel.hold();
+            }
+            if let Change::Ended(_) = change {
+                self.children.swap_remove(at);
+                if let Some(Child::Direct { ended, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
+                    *ended = true;
+                }
             }
             self.on_child(id);
             let Some(caller) = self.callers.get_mut(id) else { continue };
@@ -402,6 +431,7 @@ impl Daemon {
             session: Session::new(now),
             request: None,
             child: None,
+            group: None,
             leader: None,
             name: vec![],
             directory: vec![],
@@ -426,7 +456,7 @@ impl Daemon {
 
     /// The kernel gives the lowest free number, so the number of a new descriptor says how many there are at least.
     fn watch_descriptors(&mut self, newest: &OwnedFd) {
-        let high = newest.as_raw_fd() as u64 * 100 >= self.descriptor_limit * DESCRIPTOR_WARNING_PERCENT;
+        let high = checks::daemon::is_crowded(newest.as_raw_fd() as u64, self.descriptor_limit);
         if high && self.may_warn() {
             log::warn!("{} of at most {} descriptors are open", newest.as_raw_fd() + 1, self.descriptor_limit);
         }
@@ -566,9 +596,9 @@ impl Daemon {
             }
             kind::Hello => {
                 let hello: message::Hello<'_> = message::decode(body)?;
-                if hello.release != self.options.release {
+                if let Some(finding) = checks::daemon::release(&shown(hello.container.0), &shown(hello.release.as_bytes()), self.options.release, Mend::Run(&[])) {
                     let op = op_text(self.callers.get(id).and_then(|c| c.op));
-                    log::warn!(op_id:% = op; "{} is version {}, this daemon {}: install the same on both sides", shown(hello.container.0), shown(hello.release.as_bytes()), self.options.release);
+                    log::warn!(op_id:% = op; "{}", finding.what);
                 }
                 let (accepted, rejected) = self.policy.judge(&hello.capabilities);
                 let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
@@ -599,7 +629,7 @@ impl Daemon {
     fn on_run(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let run: Run<'_> = message::decode(frame.body())?;
         plan::check(&run, frame.fds.len(), &self.context)?;
-        self.policy.allow_run(plan::name(&run))?;
+        self.policy.allow_run(&run, &self.context)?;
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
         let name = plan::name(&run);
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
@@ -612,6 +642,7 @@ impl Daemon {
         let op = *caller.op.get_or_insert_with(|| OpId::from_random(files::random()));
         log::debug!(op_id:% = op, container = shown(run.container.0).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
         (caller.name, caller.directory) = (name, directory);
+        self.seen.note(run.container.0, caller.since_ms);
         caller.request = Some(frame);
         self.on(id, Event::Asked(terms));
         Ok(())
@@ -622,6 +653,7 @@ impl Daemon {
             let by_peer = matches!(refusal.code, Code::BadFrame | Code::BadDescriptors | Code::BadVersion | Code::UnknownMethod | Code::BadRequest | Code::Denied | Code::TooSlow);
             let level = if by_peer { log::Level::Warn } else { log::Level::Info };
             log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
+            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text);
         }
         self.on(id, Event::Refuse(refusal));
     }
@@ -654,7 +686,7 @@ impl Daemon {
             None => {
                 let launch = Launch::start(plan).map_err(internal)?;
                 let pid = launch.pid;
-                caller.child = Some(Child::Direct { pid, launch: Some(launch), watched: false });
+                caller.child = Some(Child::Direct { pid, launch: Some(launch), watched: false, ended: false });
                 pid
             }
             Some(pty) => {
@@ -672,6 +704,7 @@ impl Daemon {
     fn on_not_started(&mut self, id: u64, refusal: Refusal) {
         if let Some(caller) = self.callers.get(id) {
             log::info!(op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
+            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text);
         }
         self.on(id, Event::NotStarted(refusal));
     }
@@ -728,7 +761,20 @@ impl Daemon {
 
     fn on(&mut self, id: u64, event: Event) {
         let Some(caller) = self.callers.get_mut(id) else { return };
+        let had_leader = !matches!(caller.session.state(), State::Sweeping { .. } | State::Over);
         let actions = caller.session.on(event, process::monotonic_ms());
+        // Its leader has been waited for in this instant, if not by us. Later, the number may be a stranger's.
+        let sweeps = match caller.session.state() {
+            State::Sweeping { .. } => true,
+            State::Over => actions.iter().any(|action| matches!(action, Action::SignalGroup(_))),
+            _ => false,
+        };
+        if had_leader
+            && sweeps
+            && let (None, Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. })) = (&caller.group, &caller.child)
+        {
+            caller.group = Group::hold(*pid).ok();
+        }
         for action in actions {
             self.act(id, action);
         }
@@ -781,12 +827,16 @@ impl Daemon {
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => pid,
             None => 0,
         };
-        let fds = caller.leader.take().into_iter().collect();
-        self.reply(id, &message::Started { pid }, fds);
+        let fd = caller.leader.take().or_else(|| caller.hang_up_at_our_death(self.descriptor_limit));
+        self.reply(id, &message::Started { pid }, fd.into_iter().collect());
     }
 
     fn signal_group(&self, id: u64, signal: u8) {
-        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
+        let Some(caller) = self.callers.get(id) else { return };
+        if let State::Sweeping { .. } | State::Over = caller.session.state() {
+            return caller.group.iter().for_each(|group| drop(group.signal(signal)));
+        }
+        match &caller.child {
             Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) => drop(monitor::tell(link, Order::Signal(signal))),
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => drop(signals::send(Target::Group(*pid), signal)),
             None => {}
@@ -873,6 +923,10 @@ impl Daemon {
             .collect();
         let running =
             entries.iter().map(|(op, pid, since_ms, name, terminal)| message::Running { op: *op, pid: *pid, since_ms: *since_ms, name: Bytes(name), terminal: *terminal });
+        // Out of our hands while they are told.
+        let (seen, errors) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.errors));
+        let (policy, policy_error) = self.policy.told();
+        let (policy, policy_error) = (policy.to_vec(), policy_error.to_string());
         let status = message::Status {
             release: self.options.release,
             pid: std::process::id(),
@@ -880,9 +934,17 @@ impl Daemon {
             served: self.served,
             descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1) as u32),
             descriptor_limit: self.descriptor_limit,
+            root: (self.context.root.device, self.context.root.inode),
+            clock_ms: now,
+            supervised: self.options.notify.is_some(),
+            policy: Bytes(&policy),
+            policy_stamp: self.policy.text().map_or(0, |text| policy::stamp(text)),
+            policy_error: &policy_error,
             running: running.collect(),
+            past: Past { seen: seen.told(), errors: errors.told() },
         };
         self.reply(id, &status, vec![]);
+        (self.seen, self.errors) = (seen, errors);
     }
 
     // ---- reload
@@ -968,6 +1030,7 @@ impl Daemon {
     /// A reload that failed is over, for the supervisor and for who asked for it.
     fn go_on(&mut self, why: &str) {
         log::error!("reload: {why}; this daemon goes on as it is");
+        self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"));
         self.notify("READY=1");
         for id in std::mem::take(&mut self.reload_asked) {
             self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("not reloaded: {why}; the daemon goes on as it is"))));
@@ -1029,7 +1092,9 @@ impl Daemon {
         });
         let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
         let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
-        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers }
+        let past = Past { seen: self.seen.told(), errors: self.errors.told() };
+        let (policy, past) = (self.policy.text().cloned(), message::body(&past));
+        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers, policy, past }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
@@ -1039,6 +1104,7 @@ impl Daemon {
             all.extend(caller.channel.iter().flat_map(Channel::descriptors));
             all.extend(caller.request.iter().flat_map(|r| &r.fds));
             all.extend(&caller.leader);
+            all.extend(caller.group.iter().flat_map(Group::descriptors));
             match &caller.child {
                 Some(Child::Direct { launch: Some(launch), .. }) => all.push(launch.report_descriptor()),
                 Some(Child::Monitored { link: Some(link), .. }) => all.push(link),
@@ -1050,6 +1116,13 @@ impl Daemon {
 
     fn resume(&mut self, saved: Saved) -> Result<()> {
         (self.started_ms, self.served, self.next_id) = (saved.started_ms, saved.served, saved.next_id);
+        if let Ok(Past { seen, errors }) = message::decode(&saved.past) {
+            (self.seen, self.errors) = (Containers::resume(&seen), Errors::resume(&errors));
+        }
+        let (_, refused) = self.policy.told();
+        if !refused.is_empty() {
+            self.errors.note(None, process::monotonic_ms(), Code::Internal, refused);
+        }
         for caller in saved.callers {
             let id = caller.id;
             let mut caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
@@ -1119,6 +1192,23 @@ fn turn_away(connection: OwnedFd, code: Code, text: &str) {
 }
 
 impl Caller {
+    /// A command without a monitor is hung up on by the kernel when we die, its leader as our child, and the rest of its group as
+    /// long as the client keeps the descriptor returned. Not one that is to survive, or has ended already; nor where descriptors
+    /// are few, for this takes two more.
+    fn hang_up_at_our_death(&mut self, limit: u64) -> Option<OwnedFd> {
+        let Some(Child::Direct { pid, ended: false, .. }) = self.child else { return None };
+        if self.session.survives() {
+            return None;
+        }
+        let mut group = Group::hold(pid).ok()?;
+        let kept = group.signal_at_death(signals::HUP).and_then(files::duplicate).ok()?;
+        if kept.as_raw_fd() as u64 * 2 > limit {
+            return None;
+        }
+        self.group = Some(group);
+        Some(kept)
+    }
+
     /// The operation's id, as the peer says it. That of a run does not change any more.
     fn learn_op(&mut self, op: Option<OpId>) {
         if matches!(self.session.state(), State::Greeting { .. }) {
@@ -1145,6 +1235,7 @@ impl Caller {
             connection,
             request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
             child,
+            group: self.group.as_ref().map(|group| (group.descriptors().map(AsRawFd::as_raw_fd), group.at_death())),
             leader: self.leader.as_ref().map(AsRawFd::as_raw_fd),
         }
     }
@@ -1158,11 +1249,15 @@ impl Caller {
         let child = match saved.child {
             Some(SavedChild::Direct { pid, report }) => {
                 let report = report.map(files::adopt).transpose()?;
-                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true })
+                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true, ended: false })
             }
             Some(SavedChild::Monitored { monitor, link, command }) => {
                 Some(Child::Monitored { monitor: (monitor != 0).then_some(monitor), link: link.map(files::adopt).transpose()?, command })
             }
+            None => None,
+        };
+        let group = match saved.group {
+            Some(([reading, writing], at_death)) => Some(Group::adopt(files::adopt(reading)?, files::adopt(writing)?, at_death)),
             None => None,
         };
         let request = match saved.request {
@@ -1175,6 +1270,7 @@ impl Caller {
             op: OpId::from_bits(saved.op),
             request,
             child,
+            group,
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
             directory: saved.directory,

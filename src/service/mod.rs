@@ -4,6 +4,7 @@
 //! at the machine, `step` does what was planned.
 
 pub mod facts;
+pub mod login;
 pub mod plan;
 pub mod step;
 pub mod unit;

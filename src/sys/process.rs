@@ -142,12 +142,6 @@ pub fn close_all_but(keep: &[&OwnedFd]) {
     }
 }
 
-/// Waits for a forked child's end, and forgets it.
-pub fn wait_for(child: u32) {
-    // SAFETY: no status is wanted.
-    unsafe { libc::waitpid(child as libc::pid_t, std::ptr::null_mut(), 0) };
-}
-
 /// A change in a child, from `waitpid(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -172,6 +166,14 @@ pub fn next_change() -> Option<(u32, Change)> {
         Change::Ended(End::from_wait_status(status))
     };
     Some((pid as u32, change))
+}
+
+/// Waits for the end of one child.
+pub fn wait_for(pid: u32) -> io::Result<End> {
+    let mut status = 0;
+    // SAFETY: a valid int.
+    check(unsafe { libc::waitpid(pid as i32, &raw mut status, 0) })?;
+    Ok(End::from_wait_status(status))
 }
 
 /// Replaces this process; returns only where that failed.
