@@ -317,6 +317,34 @@ fn bkt_completes_its_own_words_and_those_of_a_command_behind_it() {
 }
 
 #[test]
+fn the_completions_that_are_installed_for_bkt_work_by_themselves() {
+    let place = Place::new();
+    let share = place.home.0.join(".local/share");
+    for (from, to) in [("bkt.bash", "bash-completion/completions/bkt"), ("_bkt", "zsh/site-functions/_bkt"), ("bkt.fish", "fish/vendor_completions.d/bkt.fish")] {
+        file(&share.join(to), &fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("completions").join(from)).unwrap());
+    }
+    for shell in SHELLS {
+        eprintln!("---- {}", shell.name);
+        let lines = shell
+            .lines
+            .lines()
+            .filter(|line| !line.contains("shim init bash") && !line.contains("shim init fish"))
+            .map(|line| line.replace("eval \"$(~/.local/bin/bkt shim init zsh)\"", "fpath+=(~/.local/share/zsh/site-functions)") + "\n");
+        let mut terminal = place.shell(&Shell { lines: lines.collect::<String>().leak(), ..*shell });
+        terminal.send("bkt adm\tdaem\ttes\t --js\t\r");
+        terminal.expect("\"command\": \"true\"");
+        terminal.expect("READY> ");
+    }
+}
+
+#[test]
+fn a_shim_of_another_name_completes_as_the_command_that_it_stands_for() {
+    let place = Place::new();
+    symlink(".as/frobnicate", place.home.0.join(".local/share/bkt/shims/frob")).unwrap();
+    assert_eq!(stdout(place.command(&["/home/box/.local/bin/bkt", "complete", "fish", "frob al"]).output().unwrap()), "alpha\n");
+}
+
+#[test]
 fn the_start_up_code_puts_directories_first_in_path_once_whatever_they_are_called() {
     let dir = TempDir::new();
     let home = dir.0.join("o'd \\\"$h");

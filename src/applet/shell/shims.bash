@@ -23,7 +23,7 @@ if [[ $- == *i* && -n $_bkt_shims ]]; then
 		complete -D -o bashdefault -o default -F _bkt_unknown
 	fi
 
-	if [[ -z $(type -t man) || $(type -t man) == file ]]; then
+	if ! declare -F man >/dev/null && ! alias man &>/dev/null; then
 		function man {
 			local word
 			for word; do
