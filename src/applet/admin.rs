@@ -19,7 +19,7 @@ const STALE: u8 = 1;
 /// Runs of `test`, of which the medians are shown.
 const TEST_RUNS: usize = 21;
 
-const EXEC_HELP: &str = "\
+pub const EXEC_HELP: &str = "\
 Usage: bkt admin daemon exec [OPTIONS] -- CMD ARGS…
 
 Runs CMD on the daemon's side as if it ran here: with these streams, this terminal, these signals, and its own exit status.

@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, doctor, history, hostd, output, overview, schema, service, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, complete, doctor, history, hostd, output, overview, schema, service, shell, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -27,8 +27,10 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   admin daemon exec OPTIONS -- CMD  run CMD through it; 'bkt admin daemon exec --help'
   admin daemon reload               re-execute its binary in place; nothing that runs notices
   admin daemon stop                 end it
-  admin daemon install              have it started at every login; 'uninstall' takes that back
+  admin daemon install|uninstall    have it started at every login, or no longer
   shim COMMAND                      the shims of this home: add, remove, list, sync, capture, check; 'bkt shim --help'
+  shim init bash|zsh|fish           code for that shell's start-up file: PATH, completions and man pages of the host's commands
+  man [SECTION] NAME                the host's page
   schema policy, schema shims       the JSON Schemas of policy.json and shims.json
 
   --list            the names of this executable, and of the shims that come with it
@@ -41,6 +43,9 @@ Usage: bkt [-v] [--no-delegate] COMMAND
 Exit status: the command's own; 125 bkt itself failed, 126 cannot execute, 127 not found.
 Environment: BKT_SOCKET, BKT_FALLBACK (auto, never, never:NAME,…), BKT_SIDE (host, container), BKT_LOG.
 ";
+
+/// All help texts, for the completion of our own words.
+const HELPS: &[complete::Help] = &[(&[], HELP), (&["admin", "daemon", "run"], hostd::HELP), (&["admin", "daemon", "exec"], admin::EXEC_HELP)];
 
 /// What was typed before the subcommand.
 struct Typed {
@@ -104,6 +109,9 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
+        ["complete", ..] => complete::run(call, &rest, HELPS),
+        ["shim", "init", ..] => shell::init(call, &rest[1..]),
+        ["man", ..] => shell::man(call, &rest),
         ["schema", ..] => schema::run(&rest),
         ["shim", ..] => crate::applet::shims::run(call, after(0)),
         ["log", ..] => on_host(call, typed, all, Some(b"/"), |_| history::run(call, after(0))),

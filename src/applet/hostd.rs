@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt-hostd [OPTIONS]
        bkt admin daemon run [OPTIONS]
 
@@ -157,7 +157,7 @@ fn open_log(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
     }
     // Arguments stand in it at -vv: it is its owner's alone.
     let file = File::options().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
-    files::become_standard_error(file);
+    files::become_standard(file.into(), 2).map_err(failed)?;
     Ok(path)
 }
 

@@ -5,6 +5,7 @@
 
 mod admin;
 mod bkt;
+mod complete;
 mod distrobox;
 mod doctor;
 mod history;
@@ -13,6 +14,8 @@ mod output;
 mod overview;
 mod schema;
 mod service;
+mod shell;
+mod shell_line;
 mod shim;
 mod shims;
 mod sides;

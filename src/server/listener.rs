@@ -62,7 +62,7 @@ impl Listener {
             prepare_refuge(path)?;
         }
         // Supervisors hand over blocking ones: accepting would wait where nobody waits to be accepted.
-        files::set_non_blocking(&socket).map_err(|e| Error::io("LISTEN_FDS", &e))?;
+        files::set_non_blocking(&socket, true).map_err(|e| Error::io("LISTEN_FDS", &e))?;
         Listener::adopt(socket, path.to_path_buf(), None)
     }
 
