@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, complete, doctor, history, hostd, output, overview, schema, service, shell, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, complete, doctor, enter, history, hostd, output, overview, schema, service, shell, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -21,6 +21,8 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   doctor [--fix] [--json] [NAME]    what is wrong and what mends it; who answers to a name and why
   log [-f] [--op ID] [--since WHEN] [--json]
                                     what the daemon has written
+  enter NAME [-- CMD ARGS…]         run CMD in a container, or a login shell; 'bkt enter --help'
+  ps [--json]                       the containers that have a guest daemon, and what runs there
   admin daemon run                  be the daemon (bkt-hostd)
   admin daemon status [--json]      is it there, and what does it do
   admin daemon test [--json]        run a command through it and say how long each part took
@@ -112,6 +114,8 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["complete", ..] => complete::run(call, &rest, HELPS),
         ["shim", "init", ..] => shell::init(call, &rest[1..]),
         ["man", ..] => shell::man(call, &rest),
+        ["enter", ..] => enter::enter(call, after(0)),
+        ["ps", ..] => on_host(call, typed, all, Some(b"/"), |_| enter::ps(call, after(0))),
         ["schema", ..] => schema::run(&rest),
         ["shim", ..] => crate::applet::shims::run(call, after(0)),
         ["log", ..] => on_host(call, typed, all, Some(b"/"), |_| history::run(call, after(0))),

@@ -127,13 +127,14 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         inherited: inherited_socket(call)?,
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
+        guest: None,
         flags,
         policy: paths::policy_file(invocation),
         release: RELEASE,
     })
 }
 
-fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {
+pub fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {
     let format = match invocation.var("BKT_LOG_FORMAT") {
         Some(b"json") => Format::Json,
         Some(b"text") => Format::Text,

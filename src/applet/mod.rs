@@ -8,6 +8,8 @@ mod bkt;
 mod complete;
 mod distrobox;
 mod doctor;
+mod enter;
+mod guest;
 mod history;
 mod hostd;
 mod output;
@@ -47,6 +49,7 @@ pub struct Applet {
 pub const APPLETS: &[Applet] = &[
     Applet { name: "bkt", entry: bkt::run, help: "the command-line tool" },
     Applet { name: "bkt-hostd", entry: hostd::run, help: "the daemon that runs commands for its callers (host)" },
+    Applet { name: "bkt-guest", entry: guest::run, help: "a container's start, and its guest daemon (container)" },
 ];
 
 /// One call of an applet: how it was started, and what all of them share.

@@ -4,8 +4,8 @@ use crate::applet::admin::{self, State};
 use crate::applet::sides::{self, OtherSide, Place};
 use crate::applet::{Call, RELEASE, output, usage};
 use crate::client::ask::Found;
-use crate::client::capture;
 use crate::client::local::Side;
+use crate::container;
 use crate::error::Result;
 use crate::exit::End;
 use crate::logging::shown;
@@ -83,7 +83,7 @@ struct Failure<'a> {
 /// As a person sees it, and as a program does.
 fn one_side(call: &Call, place: &Place) -> (String, String) {
     let side = if place.side == Side::Host { "host" } else { "container" };
-    let name = if place.side == Side::Host { String::new() } else { shown(capture::container(&call.invocation)) };
+    let name = if place.side == Side::Host { String::new() } else { shown(&container::name(&call.invocation).unwrap_or_default()) };
     let running = match &place.found {
         Ok(Found::Running(status)) => Some(status),
         _ => None,

@@ -141,6 +141,16 @@ pub fn fill_standard() -> io::Result<()> {
     }
 }
 
+/// Makes 0, 1 and 2 lead nowhere.
+pub fn become_null_standard() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    for number in 0..3 {
+        // SAFETY: an open descriptor; what the number stood for is given up by the process.
+        check(unsafe { libc::dup2(null.as_raw_fd(), number) })?;
+    }
+    Ok(())
+}
+
 /// Gives our standard error an open description of its own that never blocks, where it is a pipe or a terminal: a reader that
 /// has stopped, or a Ctrl-S, costs log lines then, and not the daemon. Others who share the old description notice nothing.
 pub fn unblock_standard_error() {
