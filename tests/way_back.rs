@@ -351,11 +351,6 @@ fn without_a_command_it_is_a_login_shell_of_the_container() {
     t.expect("-ash read /run/bkt/bin:/bin\r\n");
     t.send("sleep 1000\r");
     find_below(_guest.bwrap.id(), "sleep");
-    t.send("\x1a");
-    t.expect("Stopped");
-    t.expect("READY> ");
-    t.send("fg\r");
-    t.wait_until_raw();
     t.send("\x03");
     t.expect("READY> ");
     t.send("exit 3\r");

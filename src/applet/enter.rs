@@ -4,6 +4,7 @@ use crate::applet::{Call, admin, distrobox, output, usage};
 use crate::client::ask;
 use crate::client::local::{self, Fallback};
 use crate::client::run::{self, Command, Outcome};
+use crate::document;
 use crate::error::{Error, Result, reason};
 use crate::exit::End;
 use crate::logging::shown;
@@ -105,7 +106,7 @@ pub fn ps(call: &Call, args: Vec<OsString>) -> Result<End> {
             running: guest.status.as_ref().map_or(vec![], |status| status.running.iter().map(admin::Run::of).collect()),
             error: guest.status.as_ref().err().map(|error| error.text.clone()),
         };
-        output::print(&admin::to_json(&guests.iter().map(row).collect::<Vec<_>>()));
+        output::print(&document::text(&guests.iter().map(row).collect::<Vec<_>>()));
         return Ok(End::Code(0));
     }
     let mut text = format!("{:<24} {:<10} {:>14}  {}\n", "CONTAINER", "GUEST", "CONNECTED", "RUNNING");

@@ -5,15 +5,22 @@
 
 mod admin;
 mod bkt;
+mod complete;
 mod distrobox;
+mod doctor;
 mod enter;
 mod guest;
+mod history;
 mod hostd;
 mod output;
+mod overview;
 mod schema;
 mod service;
+mod shell;
+mod shell_line;
 mod shim;
 mod shims;
+mod sides;
 
 use crate::error::Result;
 use crate::exit::{self, End};

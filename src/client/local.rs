@@ -60,6 +60,11 @@ pub fn fallback_for(name: &[u8], invocation: &Invocation) -> Result<Fallback> {
 /// Other bridges, best first, and the arguments they want before the command.
 const BRIDGES: &[(&str, &[&CStr])] = &[("distrobox-host-exec", &[]), ("host-spawn", &[]), ("flatpak-spawn", &[c"--host"])];
 
+/// Their names.
+pub fn bridges() -> impl Iterator<Item = &'static str> {
+    BRIDGES.iter().map(|(bridge, _)| *bridge)
+}
+
 /// Replaces this process by another bridge to the host; returns only with the reason why not.
 pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], op: OpId, missing: (&Path, &io::Error)) -> Error {
     let name = args.first().map_or(&b""[..], |a| a.to_bytes());

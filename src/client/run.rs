@@ -447,7 +447,7 @@ fn regain_voice(voice: Option<OwnedFd>) {
     };
     let file = files::open_handle_for_writing(&voice).ok().filter(is_heard);
     if let Some(file) = file.or_else(|| files::open_terminal(c"/dev/tty").ok().map(std::fs::File::from)) {
-        files::become_standard_error(file);
+        let _ = files::become_standard(file.into(), 2);
     }
 }
 
