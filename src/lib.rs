@@ -13,6 +13,7 @@ pub mod sys;
 // Floor 2: tools.
 pub mod document;
 pub mod event;
+pub mod handed;
 pub mod logging;
 pub mod paths;
 pub mod process;
@@ -22,6 +23,7 @@ pub mod proto;
 pub mod server;
 
 pub mod client;
+pub mod desktop;
 pub mod shims;
 
 // Floor 4: names.

@@ -11,8 +11,8 @@ use std::path::Path;
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["invocation", "exit", "error", "opid"]),
     (1, &["sys"]),
-    (2, &["document", "event", "logging", "paths", "process", "proto"]),
-    (3, &["client", "server", "shims"]),
+    (2, &["document", "event", "handed", "logging", "paths", "process", "proto"]),
+    (3, &["client", "desktop", "server", "shims"]),
     (4, &["applet"]),
     (5, &["main"]),
 ];

@@ -6,6 +6,7 @@ use crate::exit::End;
 use crate::logging::{self, Format};
 use crate::paths;
 use crate::process::program;
+use crate::proto::capability::Capability;
 use crate::server::daemon::{self, Options};
 use crate::sys::{files, process};
 use lexopt::{Arg, Parser, ValueExt};
@@ -17,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 const HELP: &str = "\
-Usage: bkt-hostd [-v] [--socket PATH]
+Usage: bkt-hostd [-v] [--socket PATH] [--only CAPABILITIES]
        bkt admin daemon run [-v] [--socket PATH]
 
 Runs commands of this side for callers in containers. One daemon a user; it stays in the foreground
@@ -25,6 +26,8 @@ and ends by SIGTERM. SIGHUP makes it re-execute its binary in place: no running 
 
   -v              one line for each operation; -vv: with arguments
   --socket PATH   listen there (default: $BKT_SOCKET, else $XDG_RUNTIME_DIR/bkt/host.sock)
+  --only LIST     grant only these capabilities at this socket: host_exec, notify, xdg_open, clipboard
+                  (commas between; an empty list grants nothing). For a socket made for one container
   -h, --help      this text
   -V, --version   the version
 
@@ -38,6 +41,7 @@ Exit status: 0 after SIGTERM; 125 on failure, also where a daemon already serves
 struct Typed {
     verbosity: u8,
     socket: Option<PathBuf>,
+    only: Option<Vec<Capability>>,
     resume: Option<RawFd>,
     check_state: Option<RawFd>,
 }
@@ -56,6 +60,7 @@ pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> 
         match arg {
             Arg::Short('v') | Arg::Long("verbose") => typed.verbosity = typed.verbosity.saturating_add(1),
             Arg::Long("socket") => typed.socket = Some(parser.value().map_err(wrong)?.into()),
+            Arg::Long("only") => typed.only = Some(capabilities(&parser.value().map_err(wrong)?)?),
             // Between one image of the daemon and the next; not for people.
             Arg::Long("resume") => typed.resume = Some(parser.value().and_then(|v| v.parse()).map_err(wrong)?),
             Arg::Long("check-state") => typed.check_state = Some(parser.value().and_then(|v| v.parse()).map_err(wrong)?),
@@ -96,18 +101,30 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
     }
     let mut flags = vec![c"-v".to_owned(); usize::from(typed.verbosity)];
     flags.extend([CString::from(c"--socket"), files::c_path(&socket).map_err(|e| Error::io("the socket's path", &e))?]);
+    if let Some(only) = &typed.only {
+        let words: Vec<&str> = only.iter().map(|c| c.word()).collect();
+        flags.extend([c"--only".to_owned(), CString::new(words.join(",")).unwrap_or_default()]);
+    }
     daemon::serve(Options {
         socket,
         env,
         path: invocation.var("PATH").unwrap_or(program::DEFAULT_PATH).to_vec(),
         shim_directories: paths::shim_directories(invocation),
-        own_names: APPLETS.iter().map(|applet| applet.name).collect(),
+        only: typed.only,
+        // The others mean the host's own programs of that name.
+        own_names: APPLETS.iter().map(|applet| applet.name).filter(|name| name.starts_with("bkt")).collect(),
         inherited: inherited_socket(call)?,
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
         flags,
         release: RELEASE,
     })
+}
+
+fn capabilities(list: &OsStr) -> Result<Vec<Capability>> {
+    let words = list.as_bytes().split(|b| *b == b',').filter(|word| !word.is_empty());
+    let known = words.map(|word| std::str::from_utf8(word).ok().and_then(Capability::from_word));
+    known.collect::<Option<Vec<_>>>().ok_or_else(|| usage("--only wants capabilities: host_exec, notify, xdg_open, clipboard", "bkt-hostd"))
 }
 
 /// The first of the sockets that a supervisor passes (`sd_listen_fds(3)`), if they are meant for this process.

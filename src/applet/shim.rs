@@ -17,20 +17,27 @@ pub fn run(call: &Call) -> Result<End> {
     let name = CString::new(call.invocation.name()).unwrap_or_default();
     let mut args: Vec<&CStr> = vec![&name];
     args.extend(call.invocation.args.iter().skip(1));
-    let command = Command { args: joined(&args), not_on_own_side: true, ..Command::default() };
+    command(call, &args, None)
+}
+
+/// Runs a command on the other side, or here where this is that side, or by another bridge. `hello` is our release, where the
+/// request is to begin with one.
+pub fn command(call: &Call, args: &[&CStr], hello: Option<&'static str>) -> Result<End> {
+    let name = args.first().copied().unwrap_or_default();
+    let command = Command { args: joined(args), not_on_own_side: true, hello, ..Command::default() };
     match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
         Outcome::Ended(end) => Ok(end),
         Outcome::SameSide => {
             call.start_log(0);
             log::info!(op_id:% = call.op; "this is the daemon's own side: running {} here", name.to_string_lossy());
-            Err(local::exec_here(&args, &call.invocation, &paths::shim_directories(&call.invocation), None))
+            Err(local::exec_here(args, &call.invocation, &paths::shim_directories(&call.invocation), None))
         }
         Outcome::NoDaemon { path, why } => {
             call.start_log(0);
             let shims = paths::shim_directories(&call.invocation);
             match local::side(&call.invocation) {
-                Side::Host => Err(local::exec_here(&args, &call.invocation, &shims, Some((&path, &why)))),
-                Side::Container => Err(local::exec_fallback(&args, &call.invocation, &shims, call.op, (&path, &why))),
+                Side::Host => Err(local::exec_here(args, &call.invocation, &shims, Some((&path, &why)))),
+                Side::Container => Err(local::exec_fallback(args, &call.invocation, &shims, call.op, (&path, &why))),
             }
         }
     }

@@ -5,13 +5,10 @@ use crate::error::{Error, Result, reason};
 use crate::invocation::Invocation;
 use crate::opid::OpId;
 use crate::process::{environment, program};
-use crate::sys::files::{self, FileId};
 use crate::sys::process;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Which side we are on, as far as it can be told without a daemon.
@@ -77,7 +74,7 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         return Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name)));
     }
     for (bridge, options) in BRIDGES {
-        let Some(program) = find(bridge.as_bytes(), invocation, shims) else { continue };
+        let Some(program) = program::find(bridge.as_bytes(), invocation.var("PATH"), shims) else { continue };
         log::warn!(op_id:% = op; "no daemon at {} ({}): running {} by {bridge}", path.display(), reason(why), String::from_utf8_lossy(name));
         let bridge_name = CString::new(*bridge).unwrap_or_default();
         let mut all: Vec<&CStr> = vec![&bridge_name];
@@ -105,7 +102,7 @@ fn handed_on(invocation: &Invocation, op: OpId, depth: u32) -> Vec<CString> {
 pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], missing: Option<(&Path, &io::Error)>) -> Error {
     let name = args.first().map_or(&b""[..], |a| a.to_bytes());
     let shown = String::from_utf8_lossy(name);
-    let Some(program) = find(name, invocation, shims) else {
+    let Some(program) = program::find(name, invocation.var("PATH"), shims) else {
         let text = match missing {
             None => format!("{shown}: command not found on the host, which is this side: PATH has only our shim of that name"),
             Some((path, why)) => format!(
@@ -119,23 +116,6 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
     let error = process::exec(&program, args, &invocation.env);
     let code = if error.kind() == io::ErrorKind::NotFound { crate::exit::NOT_FOUND } else { crate::exit::CANNOT_EXECUTE };
     Error::with_code(format!("{shown}: cannot execute {}: {}", program.to_string_lossy(), reason(&error)), code)
-}
-
-/// The first file of that name in our PATH that may be executed and is not this executable.
-fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<CString> {
-    let path = invocation.var("PATH").unwrap_or(program::DEFAULT_PATH);
-    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
-    let all = program::candidates(name, path, shims).paths;
-    all.into_iter().find(|candidate| is_real_program(candidate, ourselves))
-}
-
-fn is_real_program(candidate: &CStr, ourselves: FileId) -> bool {
-    let path = Path::new(std::ffi::OsStr::from_bytes(candidate.to_bytes()));
-    let Ok(about) = fs::metadata(path) else { return false };
-    let is_us = FileId { device: about.dev(), inode: about.ino() } == ourselves;
-    // Another version of us is a link to a file of our name.
-    let leads_to_us = fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|n| n == "bkt"));
-    about.is_file() && about.permissions().mode() & 0o111 != 0 && !is_us && !leads_to_us
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Which files may be the program: the candidates of a search, in order, as `execvp(3)` has them.
 
-use std::ffi::{CString, OsStr};
+use crate::sys::files::{self, FileId};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The PATH of a server that has none, as in `execvp(3)` and systemd.
@@ -28,6 +31,22 @@ pub fn candidates(name: &[u8], path: &[u8], leave_out: &[PathBuf]) -> Candidates
     let wanted = directories.filter(|d| !leave_out.iter().any(|out| out == Path::new(OsStr::from_bytes(d))));
     let paths = wanted.filter_map(|d| CString::new([d, b"/", name].concat()).ok()).collect();
     Candidates { paths, searched: true }
+}
+
+/// The first file of that name in a PATH of ours that may be executed and is not this executable.
+pub fn find(name: &[u8], path: Option<&[u8]>, leave_out: &[PathBuf]) -> Option<CString> {
+    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
+    let all = candidates(name, path.unwrap_or(DEFAULT_PATH), leave_out).paths;
+    all.into_iter().find(|candidate| is_real_program(candidate, ourselves))
+}
+
+fn is_real_program(candidate: &CStr, ourselves: FileId) -> bool {
+    let path = Path::new(OsStr::from_bytes(candidate.to_bytes()));
+    let Ok(about) = fs::metadata(path) else { return false };
+    let is_us = FileId { device: about.dev(), inode: about.ino() } == ourselves;
+    // Another version of us is a link to a file of our name.
+    let leads_to_us = fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|n| n == "bkt"));
+    about.is_file() && about.permissions().mode() & 0o111 != 0 && !is_us && !leads_to_us
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //!   | <----------------------------- Exited -- |   the last word
 //! ```
 
+pub mod capability;
 pub mod channel;
 pub mod frame;
 pub mod message;

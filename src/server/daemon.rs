@@ -10,9 +10,11 @@ use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
 use crate::process::environment;
+use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
 use crate::proto::message::{self, Bytes, Code, Message, Refusal, Run, kind};
+use crate::server::grants::Grants;
 use crate::server::listener::Listener;
 use crate::server::monitor::{self, Heard, Order, Word};
 use crate::server::plan::{self, Context, Decided};
@@ -78,6 +80,8 @@ pub struct Options {
     pub notify: Option<PathBuf>,
     /// State of an earlier image.
     pub resume: Option<RawFd>,
+    /// The capabilities that this socket grants; `None` is all.
+    pub only: Option<Vec<Capability>>,
     /// `-v` flags, for the next image.
     pub flags: Vec<CString>,
     pub release: &'static str,
@@ -136,6 +140,7 @@ struct Reloading {
 struct Daemon {
     options: Options,
     context: Context,
+    grants: Grants,
     policy: Policy,
     signals: SignalReader,
     listener: Option<Listener>,
@@ -191,6 +196,7 @@ impl Daemon {
             path: options.path.clone(),
             shim_directories: options.shim_directories.clone(),
             refuge: files::c_path(&paths::refuge(listener.path())).map_err(|e| Error::io("the socket's path", &e))?,
+            handed: files::c_path(&paths::handed(listener.path())).map_err(|e| Error::io("the socket's path", &e))?,
             own_file: files::file_id(c"/proc/self/exe").map_err(|e| Error::io("look at our own executable", &e))?,
             own_executable,
             root: files::file_id(c"/").map_err(|e| Error::io("look at /", &e))?,
@@ -199,6 +205,7 @@ impl Daemon {
         };
         let mut daemon = Daemon {
             context,
+            grants: options.only.as_deref().map_or_else(Grants::everything, Grants::only),
             policy: Policy::everything(),
             signals,
             listener: Some(listener),
@@ -564,7 +571,7 @@ impl Daemon {
                     let op = op_text(self.callers.get(id).and_then(|c| c.op));
                     log::warn!(op_id:% = op; "{} is version {}, this daemon {}: install the same on both sides", shown(hello.container.0), shown(hello.release.as_bytes()), self.options.release);
                 }
-                let (accepted, rejected) = self.policy.judge(&hello.capabilities);
+                let (accepted, rejected) = self.grants.judge(&hello.capabilities);
                 let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
                 self.reply(id, &answer, vec![]);
             }
@@ -590,9 +597,16 @@ impl Daemon {
     fn on_run(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let run: Run<'_> = message::decode(frame.body())?;
         plan::check(&run, frame.fds.len(), &self.context)?;
-        self.policy.allow_run(plan::name(&run))?;
+        let capability = self.grants.allow(run.capability)?;
+        let name = match capability {
+            Capability::HostExec => {
+                self.policy.allow_run(plan::name(&run))?;
+                plan::name(&run)
+            }
+            // What it is called is for the caller to claim; what it uses is not.
+            other => other.word().as_bytes(),
+        };
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
-        let name = plan::name(&run);
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
         let directory = run.directory.0[..run.directory.0.len().min(MAX_DIRECTORY_BYTES)].to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
@@ -639,7 +653,7 @@ impl Daemon {
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
         let internal = |e: io::Error| Refusal::new(Code::Busy, format!("{} cannot be started: {}; try again", shown(plan::name(&run)), crate::error::reason(&e)));
-        let Decided { plan, pty } = plan::decide(&run, fds, op, &self.context).map_err(internal)?;
+        let Decided { plan, pty } = plan::decide(&run, fds, op, &self.context, &self.grants.schemes).map_err(internal)?;
         self.served += 1;
         let pid = match pty {
             None => {

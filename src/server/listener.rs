@@ -1,6 +1,7 @@
 //! The socket's file: made under a lock, never taken from a live daemon, removed only while it is ours.
 
 use crate::error::{Error, Result, reason};
+use crate::handed;
 use crate::paths;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::REFUGE_MODE;
@@ -90,6 +91,7 @@ impl Listener {
 
     /// Removes what we made: the file if it is still ours, the refuge, the directory once it is empty.
     pub fn remove(&self) {
+        handed::remove_all(&paths::handed(&self.path));
         let (Some(ours), Some(directory)) = (self.file, self.path.parent()) else { return };
         // Without the lock another daemon could put its socket there between the look and the removal.
         let Ok(_lock) = lock(directory, || Ok(())) else { return };

@@ -210,15 +210,17 @@ pub fn rewind(file: &File) -> io::Result<()> {
     if unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_SET) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Makes a file this process's standard error.
-pub fn become_standard_error(file: File) {
+/// Makes a file this process's standard input, output or error (0, 1, 2).
+pub fn become_standard(file: File, standard: RawFd) {
     use std::os::fd::IntoRawFd;
     let number = file.into_raw_fd();
-    // SAFETY: the number is ours; afterwards 2 stands for the file, and the number is closed unless it was 2 itself.
+    // SAFETY: the number is ours; afterwards the other stands for the file, and it is closed unless it was that one itself.
     unsafe {
-        if number != 2 {
-            libc::dup2(number, 2);
+        if number != standard {
+            libc::dup2(number, standard);
             libc::close(number);
+        } else {
+            libc::fcntl(number, libc::F_SETFD, 0);
         }
     }
 }
