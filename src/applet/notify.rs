@@ -79,15 +79,13 @@ pub fn run(call: &Call) -> Result<End> {
 fn open(picture: &mut Picture) -> Result<Option<File>> {
     let path = interceptor::file_uri(&picture.name).unwrap_or_else(|| picture.name.clone());
     let is_path = path.contains(&b'/') || path.contains(&b'.') && Path::new(OsStr::from_bytes(&path)).is_file();
-    let path = if is_path {
-        picture.name = interceptor::absolute(Path::new(OsStr::from_bytes(&path))).into_os_string().into_vec();
-        picture.name.clone()
-    } else {
-        match notify::find_picture(&picture.name) {
-            Some(path) => path.into_os_string().into_vec(),
-            None => return Ok(None),
-        }
+    let path = match notify::find_picture(&picture.name) {
+        _ if is_path => interceptor::absolute(Path::new(OsStr::from_bytes(&path))),
+        Some(path) => path,
+        None => return Ok(None),
     };
+    let path = path.into_os_string().into_vec();
+    picture.name.clone_from(&path);
     let failed = |e: std::io::Error| Error::io(format!("read the picture {}", String::from_utf8_lossy(&path)), &e);
     let Ok(file) = File::open(OsStr::from_bytes(&path)) else { return Ok(None) };
     let about = file.metadata().map_err(failed)?;

@@ -5,13 +5,18 @@
 
 use crate::desktop::programs::{self, Programs};
 use crate::error::{Error, Result, reason};
-use crate::sys::files;
+use crate::event::Wait;
+use crate::sys::{files, process};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 
 /// The largest content: it is in memory, once here and once at the program that serves it.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// How often, and how far apart, it is looked whether X's clipboard has what was set.
+const SETTLE_TRIES: u32 = 50;
+const SETTLE_MS: u64 = 10;
 
 /// The longest name of a type.
 const MAX_TYPE_BYTES: usize = 255;
@@ -186,6 +191,11 @@ fn set(request: &Request, tool: &Tool, programs: &Programs<'_>) -> Result<()> {
         print(&content)?;
         content.rewind().map_err(|e| Error::io("memory", &e))?;
     }
+    serve(request, tool, programs, content)
+}
+
+/// Has the content served by a program of the host's.
+fn serve(request: &Request, tool: &Tool, programs: &Programs<'_>, mut content: File) -> Result<()> {
     let options = options(tool, request);
     let (program, mut args) = match tool {
         Tool::Wayland { copy, .. } => (copy, with(options, if request.once { &["--paste-once"] } else { &[] })),
@@ -199,18 +209,59 @@ fn set(request: &Request, tool: &Tool, programs: &Programs<'_>) -> Result<()> {
         }
     };
     if request.foreground {
-        args.push(
-            match tool {
-                Tool::Wayland { .. } => "--foreground",
-                Tool::Xclip(_) => "-quiet",
-                Tool::Xsel(_) => "--nodetach",
-            }
-            .into(),
-        );
+        let flag = match tool {
+            Tool::Wayland { .. } => "--foreground",
+            Tool::Xclip(_) => "-quiet",
+            Tool::Xsel(_) => "--nodetach",
+        };
+        args.push(flag.into());
         files::become_standard(content, 0);
         return Err(programs.become_one(program, &args));
     }
-    programs::succeeded(program, programs.run(program, &args, Some(&content), None)?)
+    let by_x = !matches!(tool, Tool::Wayland { .. });
+    if by_x && request.once {
+        // A look at it would be the one paste. So the same is there before, should somebody look too early.
+        serve(&Request { once: false, ..request.clone() }, tool, programs, content.try_clone().map_err(|e| Error::io("memory", &e))?)?;
+        content.rewind().map_err(|e| Error::io("memory", &e))?;
+    }
+    programs::succeeded(program, programs.run(program, &args, Some(&content), None)?)?;
+    if by_x && !request.once {
+        settle(request, tool, programs, &mut content)?;
+    }
+    Ok(())
+}
+
+/// X's programs say that they are done and take the selection over a moment later, in the background: whoever pastes next must
+/// get what was set. Not for ever: somebody else may have set something meanwhile.
+fn settle(request: &Request, tool: &Tool, programs: &Programs<'_>, content: &mut File) -> Result<()> {
+    let asked = Request { newline: false, ..request.clone() };
+    for _ in 0..SETTLE_TRIES {
+        let mut now = memory()?;
+        if fetch(&asked, tool, programs, &now).is_ok() && same(content, &mut now).map_err(|e| Error::io("memory", &e))? {
+            return Ok(());
+        }
+        let at = process::monotonic_ms();
+        Wait::<()>::with_capacity(0).run(at, Some(at + SETTLE_MS));
+    }
+    Ok(())
+}
+
+fn same(a: &mut File, b: &mut File) -> io::Result<bool> {
+    if a.metadata()?.len() != b.metadata()?.len() {
+        return Ok(false);
+    }
+    a.rewind()?;
+    b.rewind()?;
+    let (mut a, mut b) = (BufReader::new(a), BufReader::new(b));
+    loop {
+        let (x, y) = (a.fill_buf()?, b.fill_buf()?);
+        let length = x.len().min(y.len());
+        if length == 0 || x[..length] != y[..length] {
+            return Ok(length == 0);
+        }
+        a.consume(length);
+        b.consume(length);
+    }
 }
 
 fn get(request: &Request, tool: &Tool, programs: &Programs<'_>) -> Result<()> {
@@ -247,17 +298,21 @@ fn fetch(request: &Request, tool: &Tool, programs: &Programs<'_>, to: &File) -> 
             Some(kind) => fetch(&Request { kind: Some(kind), ..request.clone() }, tool, programs, to),
             None => fetched.map(|()| true),
         },
+        // Its owner may give a picture under any name, also as text.
+        (Tool::Xclip(_), None) if request.newline => offered(request, tool, programs).map(|picture| picture.is_none()),
         _ => fetched.map(|()| request.is_text()),
     }
 }
 
-/// The first MIME type in which an X selection is offered.
+/// The first MIME type in which an X selection is offered, unless it is a text.
 fn offered(request: &Request, tool: &Tool, programs: &Programs<'_>) -> Result<Option<Vec<u8>>> {
     let mut list = memory()?;
     let asked = list_types(request, tool, programs, &list);
     let mut text = Vec::new();
     list.rewind().and_then(|()| list.read_to_end(&mut text)).map_err(|e| Error::io("memory", &e))?;
-    Ok(text.split(|b| *b == b'\n').find(|kind| asked.is_ok() && kind.contains(&b'/')).map(<[u8]>::to_vec))
+    let mut kinds = text.split(|b| *b == b'\n').filter(|_| asked.is_ok());
+    let is_text = kinds.clone().any(|kind| matches!(kind, b"UTF8_STRING" | b"STRING" | b"TEXT"));
+    Ok(kinds.find(|kind| !is_text && kind.contains(&b'/')).map(<[u8]>::to_vec))
 }
 
 fn clear(request: &Request, tool: &Tool, programs: &Programs<'_>) -> Result<()> {

@@ -162,21 +162,26 @@ fn place(picture: &Picture, handed: &Path) -> Result<Option<Vec<u8>>> {
     if name.is_empty() || name.contains(&b'/') && !is_path || name.iter().any(u8::is_ascii_control) {
         return Err(Error::new(format!("'{}' is neither a picture's path nor its name", crate::logging::shown(name))));
     }
-    let here = if is_path { directory::translate(name, paths::HOST_ROOT).map(|p| PathBuf::from(OsStr::from_bytes(p))) } else { find_picture(name) };
+    // A theme's picture of the container's, and the host has one of that name, too.
+    let base = name.rsplit(|b| *b == b'/').next().unwrap_or(name);
+    let stem = &base[..base.iter().rposition(|b| *b == b'.').unwrap_or(base.len())];
+    let of_theme = is_path && PICTURE_PLACES.iter().any(|dir| name.strip_prefix(dir.as_bytes()).is_some_and(|rest| rest.len() == base.len() + 1));
+    if of_theme && find_picture(stem).is_some() {
+        return Ok(Some(stem.to_vec()));
+    }
+    let here = if is_path { directory::translate(name, paths::HOST_ROOT).map(|p| PathBuf::from(OsStr::from_bytes(p))) } else { None };
     let file = picture.file.map(|number| files::adopt(i32::from(number)).map(File::from)).transpose().map_err(|e| Error::io("take the picture over", &e))?;
     let Some(file) = file else {
         // A device or a pipe would keep the notification service reading.
         let readable = !is_path || here.as_ref().is_some_and(|path| path.is_file());
-        return Ok(readable.then(|| here.filter(|_| is_path).map_or_else(|| name.clone(), |path| path.into_os_string().into_encoded_bytes())));
+        return Ok(readable.then(|| here.map_or_else(|| name.clone(), |path| path.into_os_string().into_encoded_bytes())));
     };
     match here {
-        Some(_) if !is_path => Ok(Some(name.clone())),
         Some(path) if same_file(&path, &file) => Ok(Some(path.into_os_string().into_encoded_bytes())),
         _ => {
             if !file.metadata().is_ok_and(|about| about.is_file()) {
                 return Err(Error::new(format!("the picture {} is no file", crate::logging::shown(name))));
             }
-            let base = name.rsplit(|b| *b == b'/').next().unwrap_or(name);
             handed::keep(handed, file, base, MAX_PICTURE_BYTES).map(|path| Some(path.into_os_string().into_encoded_bytes()))
         }
     }

@@ -73,7 +73,13 @@ pub fn check_uri(uri: &[u8], schemes: &str) -> Result<()> {
 /// Opens it; returns only where that failed.
 pub fn open(target: Target, schemes: &str, programs: &mut Programs<'_>, handed: &Path) -> Result<()> {
     let what = match target {
-        Target::Uri(uri) => check_uri(&uri, schemes).map(|()| uri)?,
+        Target::Uri(mut uri) => {
+            check_uri(&uri, schemes)?;
+            // The same by RFC 3986, and what handlers are registered for.
+            let length = scheme(&uri).map_or(0, <[u8]>::len);
+            uri[..length].make_ascii_lowercase();
+            uri
+        }
         Target::File(path, file) => place(&path, file, handed)?.into_os_string().into_encoded_bytes(),
     };
     let program = programs.need("xdg-open", "xdg-utils")?;
@@ -90,10 +96,8 @@ fn place(path: &[u8], file: File, handed: &Path) -> Result<PathBuf> {
         return wrong("such a file runs when it is opened; to run something on the host there is host-exec");
     }
     let Some(here) = directory::translate(path, paths::HOST_ROOT).map(|p| PathBuf::from(OsStr::from_bytes(p))) else { return wrong("its path is not absolute") };
-    if same_file(&here, &file) {
-        return Ok(here);
-    }
     match file.metadata() {
+        Ok(about) if (about.is_file() || about.is_dir()) && same_file(&here, &file) => Ok(here),
         Ok(about) if about.is_file() => handed::keep(handed, file, base, MAX_FILE_BYTES),
         Ok(about) if about.is_dir() => wrong("the host does not have this directory"),
         _ => wrong("it is neither a file nor a directory"),
