@@ -14,20 +14,29 @@ const MAX_BYTES: u64 = 1024 * 1024;
 
 /// Reads a file; `None` where there is none. What is wrong in it is said with line, column and what was expected.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    read_text(path)?.map(|text| parse_file(path, &text)).transpose()
+}
+
+/// What a file says, from its text.
+pub fn parse_file<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    parse(text).map_err(|what| Error::new(format!("{}:{what}", path.display())))
+}
+
+/// The text of a file that may be a document; `None` where there is none.
+pub fn read_text(path: &Path) -> Result<Option<String>> {
+    // Looked at first: opening a named pipe would wait for its writer.
+    let about = match fs::metadata(path) {
+        Ok(about) => about,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(format!("read {}", path.display()), &e)),
     };
-    let about = file.metadata().map_err(|e| Error::io(format!("read {}", path.display()), &e))?;
     if !about.is_file() {
         return Err(Error::new(format!("{} is not a file", path.display())));
     }
     if about.len() > MAX_BYTES {
         return Err(Error::new(format!("{} has {} bytes; at most {MAX_BYTES} are read", path.display(), about.len())));
     }
-    let text = io::read_to_string(file).map_err(|e| Error::io(format!("read {}", path.display()), &e))?;
-    parse(&text).map(Some).map_err(|what| Error::new(format!("{}:{what}", path.display())))
+    fs::read_to_string(path).map(Some).map_err(|e| Error::io(format!("read {}", path.display()), &e))
 }
 
 /// The same for text at hand; an error begins with `LINE:COLUMN: `, both counted from 1.

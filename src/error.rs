@@ -12,6 +12,8 @@ pub struct Error {
     pub text: String,
     /// The exit code, see [`exit`].
     pub code: u8,
+    /// One word for programs: that of the daemon's refusal, else `failed`.
+    pub word: &'static str,
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -19,12 +21,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure of bkt itself: exit code 125.
     pub fn new(text: impl Into<String>) -> Error {
-        Error { text: text.into(), code: exit::FAILED }
+        Error::with_code(text, exit::FAILED)
     }
 
     /// The same with another code.
     pub fn with_code(text: impl Into<String>, code: u8) -> Error {
-        Error { text: text.into(), code }
+        Error { text: text.into(), code, word: "failed" }
     }
 
     /// What was being done, and what the system said.

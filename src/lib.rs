@@ -11,19 +11,23 @@ pub mod opid;
 pub mod sys;
 
 // Floor 2: tools.
+pub mod checks;
 pub mod document;
 pub mod event;
 pub mod handed;
 pub mod logging;
 pub mod paths;
+pub mod policy;
 pub mod process;
 pub mod proto;
 
 // Floor 3: roles. No role knows another.
 pub mod server;
+pub mod service;
 
 pub mod client;
 pub mod desktop;
+pub mod doctor;
 pub mod shims;
 
 // Floor 4: names.

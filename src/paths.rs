@@ -82,6 +82,11 @@ pub fn config_directory(invocation: &Invocation) -> Option<PathBuf> {
     base(invocation, "XDG_CONFIG_HOME", ".config")
 }
 
+/// What the daemon's callers may have.
+pub fn policy_file(invocation: &Invocation) -> Option<PathBuf> {
+    config_directory(invocation).map(|directory| directory.join("policy.json"))
+}
+
 /// What we make for others to use: `$XDG_DATA_HOME/bkt`.
 pub fn data_directory(invocation: &Invocation) -> Option<PathBuf> {
     base(invocation, "XDG_DATA_HOME", ".local/share")

@@ -19,6 +19,9 @@ use support::{BKT, Host, TempDir, complaint, eventually, lives, number_in, stdou
 /// All names that a container may have of them.
 const NAMES: &[&str] = &["notify-send", "xdg-open", "podbox-clipboard", "bkt-clipboard", "wl-copy", "wl-paste", "xclip", "xsel", "pbcopy", "pbpaste", "host-exec"];
 
+/// A policy that narrows nothing.
+const EVERYTHING: &str = r#"{"listeners": {}}"#;
+
 /// A program that lives as long as the test.
 struct Running(Child);
 
@@ -97,12 +100,13 @@ impl Notifications {
 
     /// A daemon of this desktop's session.
     fn host(&self) -> Host {
-        self.host_with(&[])
+        self.host_with(EVERYTHING)
     }
 
-    fn host_with(&self, args: &[&str]) -> Host {
+    fn host_with(&self, policy: &str) -> Host {
         Host::start_with(|command| {
-            command.args(args).env("DISPLAY", &self.screen.display).env("DBUS_SESSION_BUS_ADDRESS", &self.address);
+            set_policy(command, policy);
+            command.env("DISPLAY", &self.screen.display).env("DBUS_SESSION_BUS_ADDRESS", &self.address);
         })
     }
 
@@ -113,6 +117,24 @@ impl Notifications {
         let history: serde_json::Value = serde_json::from_slice(&self.dunstctl(&["history"]).stdout).unwrap();
         history["data"][0].as_array().unwrap().clone()
     }
+}
+
+/// A variable of a command that was set for it.
+fn var(command: &Command, name: &str) -> PathBuf {
+    PathBuf::from(command.get_envs().find(|(k, _)| *k == name).unwrap().1.unwrap())
+}
+
+fn set_policy(command: &Command, policy: &str) {
+    let directory = var(command, "HOME").join(".config/bkt");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("policy.json"), policy).unwrap();
+}
+
+/// No capability but one.
+fn only(capability: &str) -> String {
+    let all = [("host_exec", r#"{"default": "deny"}"#), ("notify", r#""deny""#), ("xdg_open", r#"{"default": "deny"}"#), ("clipboard", r#""deny""#)];
+    let denied: Vec<String> = all.iter().filter(|(name, _)| *name != capability).map(|(name, deny)| format!(r#""{name}": {deny}"#)).collect();
+    format!(r#"{{"listeners": {{"host": {{{}}}}}}}"#, denied.join(", "))
 }
 
 fn script(path: &Path, body: &str) {
@@ -263,9 +285,9 @@ struct Opener {
 }
 
 impl Opener {
-    fn start(args: &[&str]) -> Opener {
+    fn start(policy: &str) -> Opener {
         let host = Host::start_with(|command| {
-            let home = PathBuf::from(command.get_envs().find(|(k, _)| *k == "HOME").unwrap().1.unwrap());
+            let home = var(command, "HOME");
             let applications = home.join(".local/share/applications");
             fs::create_dir_all(&applications).unwrap();
             script(
@@ -278,7 +300,8 @@ impl Opener {
             let list: String = kinds.iter().map(|kind| format!("{kind}=handler.desktop\n")).collect();
             fs::write(applications.join("mimeapps.list"), format!("[Default Applications]\n{list}")).unwrap();
             // A display is all that xdg-open asks for; the handler draws nothing.
-            command.args(args).env("DISPLAY", ":4712");
+            set_policy(command, policy);
+            command.env("DISPLAY", ":4712");
         });
         let noted = host.dir.0.join("name");
         Opener { host, noted }
@@ -295,7 +318,7 @@ impl Opener {
 
 #[test]
 fn a_uri_of_an_allowed_scheme_is_opened_by_the_hosts_handler() {
-    let opener = Opener::start(&[]);
+    let opener = Opener::start(EVERYTHING);
     let sandbox = Sandbox::new(&opener.host, NAMES);
     for uri in ["https://example.org/a?b=c&d=%20#e", "HTTP://example.org/$(touch${IFS}x)", "mailto:a@example.org?subject=x;y", "tel:+49-30-1", "http://a/'x'"] {
         stdout(sandbox.command(&["/names/xdg-open", uri]).output().unwrap());
@@ -309,8 +332,17 @@ fn a_uri_of_an_allowed_scheme_is_opened_by_the_hosts_handler() {
 }
 
 #[test]
+fn the_policy_names_the_schemes() {
+    let opener = Opener::start(r#"{"listeners": {"host": {"xdg_open": {"default": "allow", "schemes": ["TEL", "vscode"]}}}}"#);
+    let sandbox = Sandbox::new(&opener.host, NAMES);
+    stdout(sandbox.command(&["/names/xdg-open", "tel:1"]).output().unwrap());
+    assert_eq!(opener.opened(), "tel:1");
+    complaint(&sandbox.command(&["/names/xdg-open", "https://a"]).output().unwrap(), 125, "does not allow 'https:' (allowed: TEL,vscode)");
+}
+
+#[test]
 fn what_is_no_allowed_uri_is_refused_with_a_sentence_and_opens_nothing() {
-    let opener = Opener::start(&[]);
+    let opener = Opener::start(EVERYTHING);
     let sandbox = Sandbox::new(&opener.host, NAMES);
     for (args, code, part) in [
         (&["ftp://example.org"][..], 125, "the host's policy does not allow 'ftp:' (allowed: http,https,mailto,tel)"),
@@ -341,7 +373,7 @@ fn what_is_no_allowed_uri_is_refused_with_a_sentence_and_opens_nothing() {
 
 #[test]
 fn a_file_of_both_sides_is_opened_by_its_path_and_one_of_the_sandbox_alone_as_a_copy() {
-    let opener = Opener::start(&[]);
+    let opener = Opener::start(EVERYTHING);
     let mut sandbox = Sandbox::new(&opener.host, NAMES);
     let shared = TempDir::new();
     sandbox.share(&shared.0);
@@ -501,7 +533,7 @@ fn the_clipboard_of_wayland_takes_and_gives_any_bytes() {
     let _sway = Running::start(sway.stdout(log.try_clone().unwrap()).stderr(log));
     eventually("sway listens", || runtime.join("wayland-1").exists());
     let host = Host::start_with(|command| {
-        let directory = PathBuf::from(command.get_envs().find(|(k, _)| *k == "XDG_RUNTIME_DIR").unwrap().1.unwrap());
+        let directory = var(command, "XDG_RUNTIME_DIR");
         fs::write(directory.join("wayland-0"), "stale, and no socket at all").unwrap();
         symlink(runtime.join("wayland-1"), directory.join("wayland-1")).unwrap();
     });
@@ -542,34 +574,44 @@ fn host_exec_takes_everything_after_it_literally() {
 #[test]
 fn a_listener_that_grants_one_capability_refuses_all_others_in_words() {
     let desktop = Notifications::start("Yes");
-    let host = desktop.host_with(&["--only", "notify"]);
+    let host = desktop.host_with(&only("notify"));
     let sandbox = Sandbox::new(&host, NAMES);
+    let policy = host.dir.0.join(".config/bkt/policy.json");
     stdout(sandbox.command(&["/names/notify-send", "granted"]).output().unwrap());
     assert_eq!(of(&desktop.history()[0], "summary"), "granted");
     for (args, capability) in [
-        (&["host-exec", "true"][..], "host_exec"),
+        (&["host-exec", "true"][..], "true is denied: host_exec"),
         (&["xdg-open", "https://example.org"], "xdg_open"),
         (&["podbox-clipboard", "get"], "clipboard"),
         (&["wl-copy", "x"], "clipboard"),
         (&["xsel", "-o"], "clipboard"),
     ] {
         let output = sandbox.command(&[&[format!("/names/{}", args[0]).as_str()], &args[1..]].concat()).output().unwrap();
-        complaint(&output, 125, &format!("{capability} is denied: the host does not grant it to this container (granted: notify)"));
+        complaint(&output, 125, &format!("{capability} is not granted by the host's policy {} (granted: notify); the host's user can allow it there", policy.display()));
         println!("$ {}\n{}", args.join(" "), text(&output.stderr).trim_end());
     }
     // A shim is host_exec, too, and a reload changes nothing of it.
     let reloaded = host.log();
     assert!(host.bkt(["admin", "daemon", "reload"]).status().unwrap().success());
     eventually("it has reloaded", || host.log()[reloaded.len()..].contains("reloaded as version"));
-    complaint(&host.exec(["true"]).output().unwrap(), 125, "host_exec is denied");
+    complaint(&host.exec(["true"]).output().unwrap(), 125, "host_exec is not granted");
     stdout(sandbox.command(&["/names/notify-send", "still"]).output().unwrap());
-    assert!(host.log().contains("refused: xdg_open is denied"));
+    assert!(host.log().contains("refused: xdg_open is not granted"));
+    // What is allowed is read anew.
+    fs::write(&policy, r#"{"listeners": {"host": {"host_exec": {"default": "deny", "rules": [{"allow": "true"}]}}}}"#).unwrap();
+    let reloaded = host.log();
+    assert!(host.bkt(["admin", "daemon", "reload"]).status().unwrap().success());
+    eventually("it has reloaded", || host.log()[reloaded.len()..].contains("reloaded as version"));
+    stdout(sandbox.command(&["/names/host-exec", "true"]).output().unwrap());
+    complaint(&sandbox.command(&["/names/host-exec", "id", "-u"]).output().unwrap(), 125, "id is denied by the host's policy");
+    complaint(&sandbox.command(&["/names/host-exec", "id", "-u"]).output().unwrap(), 125, "allowed are 'true'");
 }
 
 #[test]
 fn a_stranger_at_the_socket_gets_no_further_than_the_interceptors() {
     let host = Host::start_with(|command| {
-        command.args(["--only", "xdg_open,clipboard,notify"]).env("PATH", "/no/such").env("DISPLAY", ":4713");
+        set_policy(command, r#"{"listeners": {"host": {"host_exec": {"default": "deny"}}}}"#);
+        command.env("PATH", "/no/such").env("DISPLAY", ":4713");
     });
     let before = host.descriptors();
     let fifo = host.dir.0.join("fifo");

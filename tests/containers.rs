@@ -79,6 +79,7 @@ impl<'h> Container<'h> {
                 command.args(["--user", "--map-root-user", "--mount", "--ipc", "/bin/sh", "-c", script]).arg(root).arg(&shared).arg(socket_directory).args(program);
             }
         }
+        caller::with_default_signals(&mut command);
         command.env_clear().env("PATH", format!("/shims:{}", std::env::var("PATH").unwrap())).env("TERM", "xterm").envs(env.iter().copied()).stdin(Stdio::null());
         command
     }
@@ -488,13 +489,17 @@ fn a_terminal_in_a_container_is_the_commands_controlling_terminal() {
         terminal.send("sleep 1000\r");
         terminal.expect("sleep 1000\r\n");
         let of = |all: Vec<u32>| all.into_iter().flat_map(support::children).collect::<Vec<_>>();
-        let is_sleep = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
-        eventually("sleep runs", || of(of(host.children())).iter().any(is_sleep));
+        // It has the keyboard: its group (proc(5), field 5) is its terminal's foreground (field 8). Keys before that are the shell's.
+        let is_sleep = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+        let has_keys = |pid: u32| support::stat_field(pid, 2) == support::stat_field(pid, 5) && support::state(pid) == Some('S');
+        let sleeps = || of(of(host.children())).into_iter().any(|pid| is_sleep(pid) && has_keys(pid));
+        eventually("sleep has the keyboard", sleeps);
         terminal.send("\x1a");
         terminal.expect("Stopped");
         terminal.expect("HOST> ");
         terminal.send("fg\r");
         terminal.expect("sleep 1000");
+        eventually("sleep has the keyboard again", sleeps);
         terminal.send("\x03");
         terminal.expect("HOST> ");
         terminal.send("exit 6\r");

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::{BKT, Host, TempDir, caller, complaint, field_of, op_id_at_end, stdout, text};
+use support::{BKT, Host, TempDir, caller, complaint, eventually, field_of, op_id_at_end, stdout, text};
 
 /// Other bridges, best first, with the option that each is given.
 const BRIDGES: [(&str, &str); 3] = [("distrobox-host-exec", ""), ("host-spawn", ""), ("flatpak-spawn", "--host\0")];
@@ -166,7 +166,7 @@ fn a_bridge_starts_as_clean_as_any_command() {
 
 // ---- on the wrong side
 
-/// Directories of shims for `hostname`, `cat`, `ls` and `nowhere-else`, each made differently.
+/// Directories of shims for `hostname`, `cat`, `ls`, `sleep` and `nowhere-else`, each made differently.
 fn shims() -> (TempDir, Vec<PathBuf>) {
     let place = TempDir::new();
     // Another version of us, as an upgrade leaves it.
@@ -176,7 +176,7 @@ fn shims() -> (TempDir, Vec<PathBuf>) {
     let directories: Vec<PathBuf> = (0..3).map(|n| place.0.join(format!("shims-{n}"))).collect();
     for (directory, target) in directories.iter().zip(targets) {
         fs::create_dir(directory).unwrap();
-        for name in ["hostname", "cat", "ls", "nowhere-else"] {
+        for name in ["hostname", "cat", "ls", "sleep", "nowhere-else"] {
             symlink(&target, directory.join(name)).unwrap();
         }
     }
@@ -244,6 +244,80 @@ fn a_shim_never_becomes_itself_however_it_is_called() {
         let mut command = shim(&directories, "hostname", &[]);
         let output = command.arg0(name).env("BKT_SOCKET", host.socket()).output().unwrap();
         assert_eq!(output.stdout, real, "{name}: {}", text(&output.stderr));
+    }
+}
+
+/// A shim that finds no end of itself is ended by this.
+fn within_seconds(mut command: Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = child.id();
+    std::thread::scope(|scope| {
+        let (done, is_done) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            if is_done.recv_timeout(support::PATIENCE).is_err() {
+                support::kill(id, libc::SIGKILL);
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        done.send(()).unwrap();
+        output
+    })
+}
+
+#[test]
+fn copies_of_us_under_other_names_are_passed_over_too() {
+    let place = TempDir::new();
+    let directories = ["first", "second", "third"].map(|name| place.0.join(name));
+    for directory in &directories {
+        fs::create_dir(directory).unwrap();
+        fs::copy(BKT, directory.join("hostname")).unwrap();
+    }
+    let real = Command::new("hostname").output().unwrap().stdout;
+    for socket in [None, Some(Host::start())] {
+        let mut command = shim(&directories, "hostname", &[]);
+        match &socket {
+            None => command.env("BKT_SOCKET", "/no/such/socket").env("BKT_SIDE", "host"),
+            Some(host) => command.env("BKT_SOCKET", host.socket()),
+        };
+        let output = within_seconds(command);
+        assert_eq!((text(&output.stdout), text(&output.stderr)), (text(&real), String::new()), "{:?}", output.status);
+    }
+}
+
+#[test]
+fn a_script_that_calls_our_shim_again_is_a_circle_that_ends() {
+    let (place, mut directories) = shims();
+    let wrappers = place.0.join("wrappers");
+    fs::create_dir(&wrappers).unwrap();
+    directories.push(wrappers.clone());
+    for again in ["exec \"$AGAIN\" \"$@\"", "\"$AGAIN\" \"$@\""] {
+        program(&wrappers.join("hostname"), &format!("#!/bin/sh\n{again}\n"));
+        let mut command = shim(&directories, "hostname", &[]);
+        command.env("BKT_SOCKET", "/no/such/socket").env("BKT_SIDE", "host").env("AGAIN", directories[0].join("hostname"));
+        complaint(&within_seconds(command), 125, "in a circle");
+    }
+    // One that ends by itself is none, and what it ends in is what it would be without us.
+    program(&wrappers.join("hostname"), "#!/bin/sh\nPATH=${PATH##*/wrappers:} exec hostname \"$@\"\n");
+    let mut command = shim(&directories, "hostname", &[]);
+    command.env("BKT_SOCKET", "/no/such/socket").env("BKT_SIDE", "host");
+    assert_eq!(within_seconds(command).stdout, Command::new("hostname").output().unwrap().stdout);
+}
+
+#[test]
+fn signals_that_come_before_a_shim_knows_its_side_are_the_real_commands() {
+    let host = Host::start();
+    let (_place, directories) = shims();
+    for (signal, end) in [(libc::SIGTERM, Some(libc::SIGTERM)), (libc::SIGUSR1, Some(libc::SIGUSR1)), (libc::SIGWINCH, None)] {
+        host.signal_daemon(libc::SIGSTOP);
+        eventually("the daemon is stopped", || support::state(host.pid()) == Some('T'));
+        let mut client = support::Client(shim(&directories, "sleep", &["0.2"]).env("BKT_SOCKET", host.socket()).spawn().unwrap());
+        let status = |field: &str| support::status_field(client.id(), field).unwrap_or_default();
+        eventually("it reads signals", || status("SigBlk").starts_with("fffffff"));
+        support::kill(client.id(), signal);
+        eventually("it has read this one", || status("ShdPnd") == "0000000000000000" && support::state(client.id()) == Some('S'));
+        host.signal_daemon(libc::SIGCONT);
+        let status = client.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), end, "signal {signal}: {status:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use bkt::sys::process::Inheritance;
 use bkt::sys::terminal::{Modes, Size};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -692,6 +692,43 @@ fn a_daemon_with_few_descriptors_says_busy_warns_once_and_recovers() {
     assert_eq!(about_descriptors, 1, "{:#?}", peer::warnings(&host));
     // And a line for each of the three that left in the middle.
     account.close(1 + 3);
+}
+
+#[test]
+fn a_log_that_takes_nothing_costs_its_lines_and_not_the_daemon() {
+    let terminal = || {
+        let (leader, follower) = bkt::sys::terminal::open_pty().unwrap();
+        let kept = follower.try_clone().unwrap();
+        (leader, follower, kept)
+    };
+    let (broken_reader, broken) = std::io::pipe().unwrap();
+    drop(broken_reader);
+    let (_unread, mut full) = std::io::pipe().unwrap();
+    full.write_all(&[b'x'; 65536]).unwrap();
+    let (gone, hung_up, _kept) = terminal();
+    drop(gone);
+    let (_leader, stopped, kept) = terminal();
+    // SAFETY: an open terminal; what Ctrl-S does.
+    assert_eq!(unsafe { libc::tcflow(kept.as_raw_fd(), libc::TCOOFF) }, 0);
+    let logs: [(&str, Stdio); 5] = [
+        ("a pipe that nobody reads any more", broken.into()),
+        ("a full pipe", full.into()),
+        ("a full disk", File::options().write(true).open("/dev/full").unwrap().into()),
+        ("a terminal that was closed", hung_up.into()),
+        ("a terminal that was stopped by Ctrl-S", stopped.into()),
+    ];
+    for (what, log) in logs {
+        eprintln!("---- {what}");
+        // It logs every operation and more.
+        let host = Host::start_with(|daemon| {
+            daemon.stderr(log);
+        });
+        assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7), "{what}");
+        peer::assert_asleep(host.pid());
+        host.signal_daemon(libc::SIGHUP);
+        assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7), "{what}: after a reload");
+        peer::assert_asleep(host.pid());
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::path::Path;
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["invocation", "exit", "error", "opid"]),
     (1, &["sys"]),
-    (2, &["document", "event", "handed", "logging", "paths", "process", "proto"]),
-    (3, &["client", "desktop", "server", "shims"]),
+    (2, &["checks", "document", "event", "handed", "logging", "paths", "policy", "process", "proto"]),
+    (3, &["client", "desktop", "doctor", "server", "service", "shims"]),
     (4, &["applet"]),
     (5, &["main"]),
 ];

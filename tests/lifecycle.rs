@@ -499,6 +499,45 @@ fn twenty_reloads_under_load_lose_and_double_no_run() {
 }
 
 #[test]
+fn runs_that_wait_for_their_turn_are_started_once_by_the_next_image() {
+    let bin = TempDir::new();
+    let (installed, fifo, dir) = (bin.0.join("bkt"), bin.0.join("fifo"), TempDir::new());
+    fs::copy(BKT, bin.0.join("next")).unwrap();
+    fs::copy(BKT, &installed).unwrap();
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let (socket, log, ran) = (dir.0.join("bkt/host.sock"), dir.0.join("log"), dir.0.join("ran"));
+    let mut command = Command::new(&installed);
+    command.arg0("bkt-hostd").arg("-v").env("XDG_RUNTIME_DIR", &dir.0).env("BKT_LOG_FORMAT", "json").stdin(Stdio::null()).stderr(File::create(&log).unwrap());
+    let running = Running::start(&mut command, &socket);
+    // The next image says that it can follow when the first of the runs lets it: the others wait in the queue then.
+    let next = bin.0.join("next");
+    fs::write(bin.0.join("fresh"), format!("#!/bin/bash\n[ \"$1\" = --check-state ] && read x < {}\nexec -a bkt-hostd {} \"$@\"\n", fifo.display(), next.display())).unwrap();
+    fs::set_permissions(bin.0.join("fresh"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(bin.0.join("fresh"), &installed).unwrap();
+    running.signal(libc::SIGHUP);
+    eventually("the next image is asked", || !support::children(running.0.id()).is_empty());
+    running.signal(libc::SIGSTOP);
+    eventually("it is stopped", || state(running.0.id()) == Some('T'));
+    let script = format!("echo x >> {0}; [ $1 = 0 ] && echo go > {1}; exit 0", ran.display(), fifo.display());
+    let count = 400;
+    let mut runs: Vec<support::peer::Peer> = Vec::new();
+    for n in 0..count {
+        let args = format!("sh\0-c\0{script}\0sh\0{n}\0");
+        let peer = support::peer::Peer { channel: bkt::proto::channel::Channel::new(bkt::sys::socket::connect(&socket).unwrap()) };
+        peer.say(&support::peer::run(args.as_bytes()), support::peer::op(n + 1));
+        runs.push(peer);
+    }
+    running.signal(libc::SIGCONT);
+    for peer in &mut runs {
+        assert_eq!(peer.exit(), support::peer::SUCCESS);
+    }
+    assert_eq!(fs::read_to_string(&ran).unwrap().lines().count() as u64, count);
+    let log = fs::read_to_string(&log).unwrap();
+    let waiting = log.split("commands run on, ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+    assert!(waiting.is_some_and(|n| n > 0), "some waited while it reloaded: {log}");
+}
+
+#[test]
 fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
     let bin = TempDir::new();
     let installed = bin.0.join("bkt");
@@ -523,8 +562,11 @@ fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
     let mut waiting = client(&socket, &["admin", "daemon", "exec", "--", "sh", "-c", "read x; exit 3"]).stdin(Stdio::piped()).spawn().unwrap();
     replace(&|fresh| assert!(fs::copy(BKT, fresh).unwrap() > 0));
     assert!(exe().to_str().unwrap().ends_with(" (deleted)"));
-    assert!(client(&socket, &["admin", "daemon", "reload"]).status().unwrap().success());
-    eventually("the new file runs", || exe() == installed);
+    let reload = || client(&socket, &["admin", "daemon", "reload"]).output().unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let done = format!("reloaded: version {version} -> {version}, 1 commands run on\n");
+    assert_eq!(stdout(reload()), done);
+    assert_eq!(exe(), installed, "the new file runs when that is said");
 
     // What cannot follow is noticed before the daemon has given itself up.
     type Fill<'a> = &'a dyn Fn(&Path);
@@ -538,12 +580,14 @@ fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
     ];
     for (n, (what, fill)) in broken.iter().enumerate() {
         replace(fill);
-        running.signal(libc::SIGHUP);
+        let refused = reload();
+        assert_eq!(refused.status.code(), Some(125), "{what}");
+        assert_says(&refused.stderr, "not reloaded: the new binary");
         eventually(&format!("{what}: an error is logged"), || errors() == n + 1);
         assert!(serves(&socket), "{what}");
     }
     fs::remove_file(&installed).unwrap();
-    running.signal(libc::SIGHUP);
+    support::complaint(&reload(), 125, "not reloaded: the new binary cannot be executed: No such file or directory; the daemon goes on as it is");
     eventually("no file: an error is logged", || errors() == broken.len() + 1);
     assert!(serves(&socket));
     eventually("no child is left of it", || support::children(running.0.id()).len() == 1);

@@ -378,6 +378,32 @@ fn keys_go_to_the_pager_and_not_to_the_command_before_it() {
 }
 
 #[test]
+fn a_writer_in_a_pipeline_leaves_the_keyboard_alone_where_output_stops_background_jobs() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.line("stty tostop");
+        t.start("sleep 0.5 | $X sh -c 'echo out; exec cat'");
+        t.expect("out\r\n");
+        while t.foreground() != t.child.id() as i32 {
+            assert!(t.is_cooked() || t.foreground() == t.child.id() as i32, "the keyboard was lent to a writer");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        t.expect("READY> ");
+        // A real background job is stopped by its output, and goes on when it is in the foreground.
+        t.line("sleep 0.1 | $X echo late &");
+        let mut jobs = String::new();
+        eventually("it is a stopped job", || {
+            jobs += &t.line("jobs");
+            jobs.contains("Stopped")
+        });
+        assert!(!jobs.contains("late\r\n["), "{jobs}");
+        t.start("fg");
+        t.expect("late\r\n");
+        t.expect("READY> ");
+    });
+}
+
+#[test]
 fn a_command_with_only_its_input_at_the_terminal_reads_lines_to_the_end() {
     let host = Host::start();
     let dir = TempDir::new();

@@ -96,6 +96,12 @@ fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
         status.descriptor_limit,
         status.running.len(),
     );
+    if !status.policy.is_empty() {
+        text.push_str(&format!("policy:  {}\n", shown(&status.policy)));
+    }
+    if !status.policy_error.is_empty() {
+        text.push_str(&format!("         refused, the earlier one stays: {}\n", status.policy_error));
+    }
     for run in &status.running {
         let op = run.op.map_or_else(String::new, |op| op.to_string());
         let terminal = if run.terminal { "terminal" } else { "-" };
@@ -286,7 +292,8 @@ fn read_exec_options(args: Vec<OsString>) -> Result<Command> {
 }
 
 pub fn reload(call: &Call) -> Result<End> {
-    ask::reload(&call.sockets(), call.op).map(|()| End::Code(0))
+    output::print(&ask::reload(&call.sockets(), call.op)?);
+    Ok(End::Code(0))
 }
 
 pub fn stop(call: &Call) -> Result<End> {

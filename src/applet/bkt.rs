@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, hostd, output, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, hostd, output, schema, service, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -24,6 +24,8 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   admin daemon exec OPTIONS -- CMD  run CMD through it; 'bkt admin daemon exec --help'
   admin daemon reload               re-execute its binary in place; nothing that runs notices
   admin daemon stop                 end it
+  admin daemon install              have it started at every login; 'uninstall' takes that back
+  schema policy                     the JSON Schema of policy.json
 
   --list            the names of this executable, and of the shims that come with it
   --install DIR     make a link in DIR for each of those shims
@@ -89,6 +91,8 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", "exec", ..] => admin::exec(call, after(2)),
         ["admin", "daemon", "reload"] => admin::reload(call),
         ["admin", "daemon", "stop"] => admin::stop(call),
+        ["admin", "daemon", "install", ..] => on_host(call, typed, all, Some(b"/"), |_| service::install(call, after(2))),
+        ["admin", "daemon", "uninstall", ..] => on_host(call, typed, all, Some(b"/"), |_| service::uninstall(call, after(2))),
         ["admin", "daemon", "--help" | "-h"] | ["admin", "--help" | "-h"] => {
             output::print(HELP);
             Ok(End::Code(0))
@@ -96,6 +100,7 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
+        ["schema", ..] => schema::run(&rest),
         ["status", ..] => on_host(call, typed, all, Some(b"/"), |side| admin::overview(call, after(0), side)),
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),

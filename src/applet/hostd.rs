@@ -3,36 +3,41 @@
 use crate::applet::{APPLETS, Call, RELEASE, output, usage};
 use crate::error::{Error, Result};
 use crate::exit::End;
+use crate::invocation::Invocation;
 use crate::logging::{self, Format};
 use crate::paths;
 use crate::process::program;
-use crate::proto::capability::Capability;
 use crate::server::daemon::{self, Options};
+use crate::service::login;
 use crate::sys::{files, process};
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::{DirBuilder, File};
 use std::io::IsTerminal;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 const HELP: &str = "\
-Usage: bkt-hostd [-v] [--socket PATH] [--only CAPABILITIES]
-       bkt admin daemon run [-v] [--socket PATH]
+Usage: bkt-hostd [OPTIONS]
+       bkt admin daemon run [OPTIONS]
 
 Runs commands of this side for callers in containers. One daemon a user; it stays in the foreground
 and ends by SIGTERM. SIGHUP makes it re-execute its binary in place: no running command notices.
 
   -v              one line for each operation; -vv: with arguments
   --socket PATH   listen there (default: $BKT_SOCKET, else $XDG_RUNTIME_DIR/bkt/host.sock)
-  --only LIST     grant only these capabilities at this socket: host_exec, notify, xdg_open, clipboard
-                  (commas between; an empty list grants nothing). For a socket made for one container
+  --log-file[=PATH]
+                  append the log to a file (default: $XDG_STATE_HOME/bkt/hostd.log), opened anew by a reload
+  --login-environment
+                  take the environment that a login shell makes: its PATH is where commands are found
   -h, --help      this text
   -V, --version   the version
 
 Environment: BKT_LOG (a level: error, warn, info, debug), BKT_LOG_FORMAT (text or json; by default text
-at a terminal), LISTEN_FDS and NOTIFY_SOCKET as set by systemd.
+at a terminal), SHELL, LISTEN_FDS and NOTIFY_SOCKET as set by systemd.
 Exit status: 0 after SIGTERM; 125 on failure, also where a daemon already serves.
 ";
 
@@ -41,7 +46,9 @@ Exit status: 0 after SIGTERM; 125 on failure, also where a daemon already serves
 struct Typed {
     verbosity: u8,
     socket: Option<PathBuf>,
-    only: Option<Vec<Capability>>,
+    /// `Some(None)` is the usual file.
+    log_file: Option<Option<PathBuf>>,
+    login_environment: bool,
     resume: Option<RawFd>,
     check_state: Option<RawFd>,
 }
@@ -60,7 +67,13 @@ pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> 
         match arg {
             Arg::Short('v') | Arg::Long("verbose") => typed.verbosity = typed.verbosity.saturating_add(1),
             Arg::Long("socket") => typed.socket = Some(parser.value().map_err(wrong)?.into()),
-            Arg::Long("only") => typed.only = Some(capabilities(&parser.value().map_err(wrong)?)?),
+            Arg::Long("log-file") => typed.log_file = Some(parser.optional_value().map(PathBuf::from)),
+            Arg::Long("login-environment") => typed.login_environment = true,
+            // What the login shell is asked to run; not for people.
+            Arg::Long("print-environment") => {
+                login::print(&call.invocation).map_err(|e| Error::io("print the environment", &e))?;
+                return Ok(End::Code(0));
+            }
             // Between one image of the daemon and the next; not for people.
             Arg::Long("resume") => typed.resume = Some(parser.value().and_then(|v| v.parse()).map_err(wrong)?),
             Arg::Long("check-state") => typed.check_state = Some(parser.value().and_then(|v| v.parse()).map_err(wrong)?),
@@ -82,15 +95,20 @@ pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> 
 }
 
 fn serve(call: &Call, typed: Typed) -> Result<End> {
-    let invocation = &call.invocation;
-    let format = match invocation.var("BKT_LOG_FORMAT") {
-        Some(b"json") => Format::Json,
-        Some(b"text") => Format::Text,
-        Some(other) => return Err(Error::new(format!("BKT_LOG_FORMAT={} is not understood; it is 'text' or 'json'", String::from_utf8_lossy(other)))),
-        None if std::io::stderr().is_terminal() => Format::Text,
-        None => Format::Json,
+    let mut flags = vec![c"-v".to_owned(); usize::from(typed.verbosity)];
+    let log_file = match typed.log_file {
+        Some(path) => Some(open_log(&call.invocation, path)?),
+        None => None,
     };
-    logging::start(format, LevelFilter::Warn, typed.verbosity, invocation.var("BKT_LOG"));
+    start_log(&call.invocation, typed.verbosity, log_file.is_some())?;
+    if let Some(path) = log_file {
+        let option = [b"--log-file=", path.as_os_str().as_bytes()].concat();
+        flags.push(CString::new(option).map_err(|_| Error::new("the log file's path contains a NUL byte"))?);
+    }
+    // After a reload it is there already.
+    let from_login = if typed.login_environment && typed.resume.is_none() { login::environment(&call.invocation) } else { None };
+    let invocation = from_login.as_ref().unwrap_or(&call.invocation);
+
     let socket = match typed.socket {
         Some(path) => std::path::absolute(&path).map_err(|e| Error::io(path.display(), &e))?,
         None => paths::server_socket(invocation, process::user()),
@@ -99,32 +117,49 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
     for entry in &invocation.env {
         env.extend_from_slice(entry.to_bytes_with_nul());
     }
-    let mut flags = vec![c"-v".to_owned(); usize::from(typed.verbosity)];
     flags.extend([CString::from(c"--socket"), files::c_path(&socket).map_err(|e| Error::io("the socket's path", &e))?]);
-    if let Some(only) = &typed.only {
-        let words: Vec<&str> = only.iter().map(|c| c.word()).collect();
-        flags.extend([c"--only".to_owned(), CString::new(words.join(",")).unwrap_or_default()]);
-    }
     daemon::serve(Options {
         socket,
         env,
         path: invocation.var("PATH").unwrap_or(program::DEFAULT_PATH).to_vec(),
         shim_directories: paths::shim_directories(invocation),
-        only: typed.only,
         // The others mean the host's own programs of that name.
         own_names: APPLETS.iter().map(|applet| applet.name).filter(|name| name.starts_with("bkt")).collect(),
         inherited: inherited_socket(call)?,
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
         flags,
+        policy: paths::policy_file(invocation),
         release: RELEASE,
     })
 }
 
-fn capabilities(list: &OsStr) -> Result<Vec<Capability>> {
-    let words = list.as_bytes().split(|b| *b == b',').filter(|word| !word.is_empty());
-    let known = words.map(|word| std::str::from_utf8(word).ok().and_then(Capability::from_word));
-    known.collect::<Option<Vec<_>>>().ok_or_else(|| usage("--only wants capabilities: host_exec, notify, xdg_open, clipboard", "bkt-hostd"))
+fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {
+    let format = match invocation.var("BKT_LOG_FORMAT") {
+        Some(b"json") => Format::Json,
+        Some(b"text") => Format::Text,
+        Some(other) => return Err(Error::new(format!("BKT_LOG_FORMAT={} is not understood; it is 'text' or 'json'", String::from_utf8_lossy(other)))),
+        None if !to_file && std::io::stderr().is_terminal() => Format::Text,
+        None => Format::Json,
+    };
+    logging::start(format, LevelFilter::Warn, verbosity, invocation.var("BKT_LOG"));
+    Ok(())
+}
+
+/// Makes a file our standard error: the log, and whatever else might be said there. The path is returned in full.
+fn open_log(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
+    let path = match path {
+        Some(path) => std::path::absolute(&path).map_err(|e| Error::io(path.display(), &e))?,
+        None => paths::state_directory(invocation).ok_or_else(|| Error::new("HOME is not set: say which file, --log-file=PATH"))?.join("hostd.log"),
+    };
+    let failed = |e| Error::io(format!("open the log file {}", path.display()), &e);
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    }
+    // Arguments stand in it at -vv: it is its owner's alone.
+    let file = File::options().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
+    files::become_standard(file, 2);
+    Ok(path)
 }
 
 /// The first of the sockets that a supervisor passes (`sd_listen_fds(3)`), if they are meant for this process.

@@ -13,6 +13,8 @@ mod notify;
 mod open;
 mod output;
 mod perform;
+mod schema;
+mod service;
 mod shim;
 
 use crate::error::Result;
@@ -26,6 +28,10 @@ use log::LevelFilter;
 
 /// The release, as in `bkt --version`.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// Names a descriptor for one line about a failure of ours, and nothing where there was none: by it a script tells our 125 from
+/// the command's.
+const FAILURE_FD: &str = "BKT_FAILURE_FD";
 
 /// One name.
 pub struct Applet {
@@ -66,6 +72,9 @@ pub fn run(invocation: Invocation) -> End {
     let entry = find(&mut call.invocation);
     entry(&call).unwrap_or_else(|error| {
         output::complain(&format!("bkt: {} ({op})", error.text));
+        if let Some(number) = call.invocation.var(FAILURE_FD) {
+            output::tell(number, &format!("{} {} {op}\n", error.word, error.code));
+        }
         End::Code(error.code)
     })
 }

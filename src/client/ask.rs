@@ -5,10 +5,13 @@ use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::opid::OpId;
 use crate::proto::channel::{Channel, Filled, Frame};
-use crate::proto::message::{self, Message, kind};
-use crate::sys::process;
+use crate::proto::message::{self, Code, Message, kind};
+use crate::sys::{files, process};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+
+/// A reload is answered when it is over: the new binary has 2 s to say that it can follow, twice where somebody else asks meanwhile.
+const RELOAD_MS: u64 = 6_000;
 
 /// How the daemon is, with everything owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +22,33 @@ pub struct Status {
     pub served: u64,
     pub descriptors: u32,
     pub descriptor_limit: u64,
+    pub supervised: bool,
+    pub policy: Vec<u8>,
+    pub policy_stamp: u64,
+    pub policy_error: String,
+    /// The daemon's root directory is ours: this is its side.
+    pub same_side: bool,
     pub running: Vec<Running>,
+    pub seen: Vec<Seen>,
+    /// The oldest first.
+    pub errors: Vec<Failed>,
+}
+
+/// A container that the daemon has run commands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub name: Vec<u8>,
+    pub ago_ms: u64,
+    pub runs: u64,
+}
+
+/// A refusal or failure that the daemon remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub op: Option<OpId>,
+    pub ago_ms: u64,
+    pub code: Code,
+    pub text: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +75,13 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
         Connection::NoDaemon { path, .. } if std::fs::symlink_metadata(&path).is_ok() => Ok(Found::Stale(path)),
         Connection::NoDaemon { path, .. } => Ok(Found::Nothing(path)),
         Connection::Made(socket) => {
-            let frame = ask(Channel::new(socket), &message::StatusRequest {}, op, kind::Status)?;
-            let status: message::Status<'_> = message::decode(frame.body()).map_err(|r| Error::new(format!("the daemon's answer cannot be read: {}", r.text)))?;
+            let frame = ask(Channel::new(socket), &message::StatusRequest {}, op, kind::Status, HANDSHAKE_MS)?;
+            let status: message::Status<'_> = message::decode(frame.body()).map_err(unreadable)?;
             let running = status.running.iter().map(|r| Running { op: OpId::from_bits(r.op), pid: r.pid, since_ms: r.since_ms, name: r.name.0.to_vec(), terminal: r.terminal });
+            let ago = |at_ms: u64| status.clock_ms.saturating_sub(at_ms);
+            let seen = status.past.seen.iter().map(|s| Seen { name: s.name.0.to_vec(), ago_ms: ago(s.at_ms), runs: s.runs });
+            let errors = status.past.errors.iter();
+            let errors = errors.map(|e| Failed { op: OpId::from_bits(e.op), ago_ms: ago(e.at_ms), code: Code::from_number(e.code), text: e.text.to_string() });
             Ok(Found::Running(Status {
                 release: status.release.to_string(),
                 pid: status.pid,
@@ -56,35 +89,49 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
                 served: status.served,
                 descriptors: status.descriptors,
                 descriptor_limit: status.descriptor_limit,
+                supervised: status.supervised,
+                policy: status.policy.0.to_vec(),
+                policy_stamp: status.policy_stamp,
+                policy_error: status.policy_error.to_string(),
+                same_side: files::file_id(c"/").is_ok_and(|root| (root.device, root.inode) == status.root),
                 running: running.collect(),
+                seen: seen.collect(),
+                errors: errors.collect(),
             }))
         }
     }
 }
 
-/// Tells the daemon to re-execute itself in place.
-pub fn reload(sockets: &[PathBuf], op: OpId) -> Result<()> {
-    tell(sockets, &message::Reload {}, op)
+/// Tells the daemon to re-execute itself in place; what came of it, for people.
+pub fn reload(sockets: &[PathBuf], op: OpId) -> Result<String> {
+    let frame = tell(sockets, &message::Reload {}, op, kind::Reloaded, RELOAD_MS)?;
+    let message::Reloaded { from, to, running, waiting } = message::decode(frame.body()).map_err(unreadable)?;
+    let waiting = if waiting > 0 { format!(", {waiting} wait for their turn") } else { String::new() };
+    Ok(format!("reloaded: version {from} -> {to}, {running} commands run on{waiting}\n"))
 }
 
 /// Tells the daemon to end.
 pub fn stop(sockets: &[PathBuf], op: OpId) -> Result<()> {
-    tell(sockets, &message::Stop {}, op)
+    tell(sockets, &message::Stop {}, op, kind::Done, HANDSHAKE_MS).map(drop)
 }
 
-fn tell<M: Message>(sockets: &[PathBuf], message: &M, op: OpId) -> Result<()> {
+fn tell<M: Message>(sockets: &[PathBuf], message: &M, op: OpId, answer: u8, within_ms: u64) -> Result<Frame> {
     match connect::connect(sockets)? {
         Connection::NoDaemon { path, why } => Err(connect::no_daemon(&path, &why)),
-        Connection::Made(socket) => ask(Channel::new(socket), message, op, kind::Done).map(drop),
+        Connection::Made(socket) => ask(Channel::new(socket), message, op, answer, within_ms),
     }
 }
 
+fn unreadable(refusal: message::Refusal) -> Error {
+    Error::new(format!("the daemon's answer cannot be read: {}", refusal.text))
+}
+
 /// One question, one answer of the kind expected, within the deadline.
-fn ask<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8) -> Result<Frame> {
-    let deadline = process::monotonic_ms() + HANDSHAKE_MS;
+fn ask<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8, within_ms: u64) -> Result<Frame> {
+    let deadline = process::monotonic_ms() + within_ms;
     channel.send(question, Some(op), vec![]).map_err(|e| Error::io("ask the daemon", &e))?;
     loop {
-        match channel.next_frame().map_err(|r| Error::new(format!("the daemon's answer cannot be read: {}", r.text)))? {
+        match channel.next_frame().map_err(unreadable)? {
             Some(frame) if frame.header.kind == answer => return Ok(frame),
             Some(frame) if frame.header.kind == kind::Refused => {
                 let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.text))?;
@@ -95,7 +142,7 @@ fn ask<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8) -> 
         }
         let now = process::monotonic_ms();
         if now >= deadline {
-            return Err(Error::new(format!("the daemon has not answered within {} s: it is stopped or overloaded", HANDSHAKE_MS / 1000)));
+            return Err(Error::new(format!("the daemon has not answered within {} s: it is stopped or overloaded", within_ms / 1000)));
         }
         let mut wait = Wait::with_capacity(1);
         wait.watch((), channel.as_fd(), true, channel.unsent() > 0);

@@ -75,7 +75,11 @@ pub fn streams(want: WantPty, detach: bool, inheritance: &Inheritance) -> Stream
     streams.foreground = streams.whole && in_foreground;
     // From the background, it is the shell's own modes that we see.
     let modes = terminal::modes(terminal.fd.as_fd()).unwrap_or_default();
-    streams.modes = if in_foreground { modes } else { modes.for_lines() };
+    streams.modes = match (in_foreground, streams.whole) {
+        (true, true) => modes,
+        (true, false) => modes.for_sharing(),
+        (false, _) => modes.for_lines(),
+    };
     streams.terminal = Some(terminal);
     streams
 }

@@ -65,14 +65,10 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         Ok(Fallback::Never) => return Error::new(format!("{}; other ways are switched off (BKT_FALLBACK)", nothing.text)),
         Err(e) => return e,
     }
-    let mut kept = Vec::new();
-    for entry in &invocation.env {
-        kept.extend_from_slice(entry.to_bytes_with_nul());
-    }
-    let depth = environment::depth(&kept);
-    if depth >= environment::MAX_DEPTH {
-        return Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name)));
-    }
+    let depth = match one_deeper(name, invocation) {
+        Ok(depth) => depth,
+        Err(e) => return e,
+    };
     for (bridge, options) in BRIDGES {
         let Some(program) = program::find(bridge.as_bytes(), invocation.var("PATH"), shims) else { continue };
         log::warn!(op_id:% = op; "no daemon at {} ({}): running {} by {bridge}", path.display(), reason(why), String::from_utf8_lossy(name));
@@ -80,21 +76,29 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         let mut all: Vec<&CStr> = vec![&bridge_name];
         all.extend(*options);
         all.extend(args);
-        let env = handed_on(invocation, op, depth + 1);
-        let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
-        let error = process::exec(&program, &all, &env);
-        return Error::io(format!("execute {}", program.to_string_lossy()), &error);
+        let error = exec_with(invocation, &program.path, &all, &[format!("{}={op}", environment::OP_ID), depth]);
+        return Error::io(format!("execute {}", program.path.to_string_lossy()), &error);
     }
     let names: Vec<&str> = BRIDGES.iter().map(|(bridge, _)| *bridge).collect();
     Error::new(format!("{}; nor is there another bridge ({})", nothing.text, names.join(", ")))
 }
 
-/// Our environment with the operation's id and the depth in it.
-fn handed_on(invocation: &Invocation, op: OpId, depth: u32) -> Vec<CString> {
-    let is_ours = |entry: &[u8]| [environment::OP_ID, environment::DEPTH].iter().any(|n| entry.strip_prefix(n.as_bytes()).is_some_and(|r| r.starts_with(b"=")));
-    let kept = invocation.env.iter().filter(|e| !is_ours(e.to_bytes())).map(|e| (*e).to_owned());
-    let ours = [format!("{}={op}", environment::OP_ID), format!("{}={depth}", environment::DEPTH)];
-    kept.chain(ours.into_iter().filter_map(|e| CString::new(e).ok())).collect()
+/// The depth counter as what we become is to have it, or that it has counted enough.
+fn one_deeper(name: &[u8], invocation: &Invocation) -> Result<String> {
+    let depth = environment::depth_of(invocation.var(environment::DEPTH));
+    if depth < environment::MAX_DEPTH {
+        return Ok(format!("{}={}", environment::DEPTH, depth + 1));
+    }
+    Err(Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name))))
+}
+
+/// Becomes a program, with these variables in our environment, each NAME=VALUE.
+fn exec_with(invocation: &Invocation, program: &CStr, args: &[&CStr], ours: &[String]) -> io::Error {
+    let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
+    let ours_as_c: Vec<CString> = ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok()).collect();
+    let kept = invocation.env.iter().copied().filter(|entry| !is_ours(entry.to_bytes()));
+    let env: Vec<&CStr> = kept.chain(ours_as_c.iter().map(CString::as_c_str)).collect();
+    process::exec(program, args, &env)
 }
 
 /// Replaces this process by the real command of that name on our own side: the next in PATH that is not us. Returns only with
@@ -113,9 +117,14 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
         };
         return Error::with_code(text, crate::exit::NOT_FOUND);
     };
-    let error = process::exec(&program, args, &invocation.env);
+    // A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
+    let counted = if program.is_script { one_deeper(name, invocation).map(|depth| vec![depth]) } else { Ok(vec![]) };
+    let error = match counted {
+        Ok(ours) => exec_with(invocation, &program.path, args, &ours),
+        Err(e) => return e,
+    };
     let code = if error.kind() == io::ErrorKind::NotFound { crate::exit::NOT_FOUND } else { crate::exit::CANNOT_EXECUTE };
-    Error::with_code(format!("{shown}: cannot execute {}: {}", program.to_string_lossy(), reason(&error)), code)
+    Error::with_code(format!("{shown}: cannot execute {}: {}", program.path.to_string_lossy(), reason(&error)), code)
 }
 
 #[cfg(test)]

@@ -430,6 +430,7 @@ impl Relay {
 
     /// Modes that were set on our terminal since the command got them are set on its own, unless it has chosen its own.
     fn give_modes(&mut self, now: Modes) {
+        let now = if self.whole { now } else { now.for_sharing() };
         if now == self.given || self.command_modes() != Some(self.given) {
             return;
         }

@@ -79,23 +79,20 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     if let Some(number) = command.extra.iter().find(|number| files::inherited(i32::from(**number)).is_none()) {
         return Err(Error::new(format!("descriptor {number} is not open; --fd passes only open ones")));
     }
+    times.begun = process::monotonic_us();
+    let socket = match connect::connect(sockets)? {
+        Connection::Made(socket) => socket,
+        Connection::NoDaemon { path, why } => return Ok(Outcome::NoDaemon { path, why }),
+    };
+    times.connected = process::monotonic_us();
+    // A daemon that sleeps takes some 30 µs to wake up for the connection: what it will find there is put together meanwhile.
     let inheritance = process::inheritance();
     let streams = capture::streams(command.pty, command.detach, &inheritance);
-    // All of it is ready before the connection is: a daemon that wakes up for that finds the request there.
     let (request, fds) = request(command, invocation, &streams, inheritance, op)?;
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller stay as they are: blocked, the
     // kernel would keep them for us, ignored or not.
     let signals = SignalReader::new(SignalSet(!inheritance.ignored.0)).map_err(|e| Error::io("signalfd", &e))?;
-    times.begun = process::monotonic_us();
-    let socket = match connect::connect(sockets)? {
-        Connection::Made(socket) => socket,
-        Connection::NoDaemon { path, why } => {
-            signals.restore_mask();
-            return Ok(Outcome::NoDaemon { path, why });
-        }
-    };
-    times.connected = process::monotonic_us();
-    let mut conversation = Conversation { channel: Channel::new(socket), signals, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
+    let mut conversation = Conversation { channel: Channel::new(socket), signals, passed_on: SignalSet::EMPTY, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
     if let Some(release) = command.hello {
         let hello = message::Hello { release, container: Bytes(capture::container(invocation)), capabilities: vec![command.capability.word()] };
         conversation.push_out(&message::encode(&hello, 0, Some(op)), &[])?;
@@ -103,10 +100,12 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     conversation.push_out(&request, &fds)?;
     match conversation.first_answer(command.hello)? {
         First::SameSide => {
-            conversation.signals.restore_mask();
+            conversation.signals.restore_mask(conversation.passed_on);
             Ok(Outcome::SameSide)
         }
-        First::Started { leader } => {
+        First::Started { descriptor } => {
+            // Without a terminal there is nothing to be done with it, but to keep it open to the end.
+            let (leader, _kept) = if describes_terminal(&streams) { (descriptor, None) } else { (None, descriptor) };
             times.started = process::monotonic_us();
             if command.detach {
                 return Ok(Outcome::Ended(End::Code(0)));
@@ -121,13 +120,15 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
 struct Conversation {
     channel: Channel,
     signals: SignalReader,
+    /// What has arrived and was passed on without a terminal.
+    passed_on: SignalSet,
     op: OpId,
     /// When the next answer must have come.
     deadline: Option<u64>,
 }
 
 enum First {
-    Started { leader: Option<OwnedFd> },
+    Started { descriptor: Option<OwnedFd> },
     SameSide,
 }
 
@@ -201,14 +202,14 @@ impl Conversation {
                     // Taken; it starts when its turn comes, and that may be any time.
                     kind::Accepted => self.deadline = None,
                     kind::Started => {
-                        let leader = frame.fds.pop().map(files::keep_above_standard).transpose().map_err(|e| Error::io("keep the pty's leader", &e))?;
+                        let descriptor = frame.fds.pop().map(files::keep_above_standard).transpose().map_err(|e| Error::io("keep the pty's leader", &e))?;
                         self.deadline = None;
-                        return Ok(First::Started { leader });
+                        return Ok(First::Started { descriptor });
                     }
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
                         let code = Code::from_number(refused.code);
-                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(Error::with_code(refused.text.to_string(), code.exit())) };
+                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(refusal(refused.text, code)) };
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -277,7 +278,7 @@ impl Conversation {
                     kind::Accepted => {}
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
-                        return Err(Error::with_code(refused.text.to_string(), Code::from_number(refused.code).exit()));
+                        return Err(refusal(refused.text, Code::from_number(refused.code)));
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -357,6 +358,7 @@ impl Conversation {
 
     fn pass_on_signals(&mut self) {
         while let Some(arrived) = self.signals.next() {
+            self.passed_on = self.passed_on.with(arrived.signal);
             let _ = self.tell(Some(Next::Signal(arrived.signal)));
         }
     }
@@ -428,6 +430,10 @@ fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
     message::decode(frame.body()).map_err(|refusal| Error::new(format!("the daemon's answer cannot be read: {}", refusal.text)))
 }
 
+fn refusal(text: &str, code: Code) -> Error {
+    Error { word: code.word(), ..Error::with_code(text, code.exit()) }
+}
+
 fn unexpected(kind: u8) -> Error {
     Error::new(format!("the daemon answered with a message of kind {kind}, which we do not know: install the same bkt on both sides"))
 }
@@ -439,8 +445,12 @@ fn regain_voice(voice: Option<OwnedFd>) {
     }
 }
 
+fn describes_terminal(streams: &Streams) -> bool {
+    streams.terminal.is_some() || streams.forced
+}
+
 fn describe(streams: &Streams) -> Option<Terminal> {
-    let wanted = streams.terminal.is_some() || streams.forced;
+    let wanted = describes_terminal(streams);
     let fd = streams.terminal.as_ref().map(|t| t.fd.as_fd());
     wanted.then(|| Terminal { modes: streams.modes, size: fd.and_then(|fd| terminal::size(fd).ok()).unwrap_or_default(), foreground: streams.foreground, passed: fd.is_some() })
 }

@@ -26,7 +26,7 @@ pub struct Programs<'a> {
 
 impl Programs<'_> {
     pub fn find(&self, name: &str) -> Option<CString> {
-        program::find(name.as_bytes(), self.invocation.var("PATH"), &self.shims)
+        program::find(name.as_bytes(), self.invocation.var("PATH"), &self.shims).map(|found| found.path)
     }
 
     /// The same, where there is no way without it.

@@ -14,6 +14,7 @@
 //! there is neither base nor caller: only `--env` and the last three.
 
 use crate::opid::OpId;
+use std::ffi::CStr;
 
 /// Shims may call shims that call shims, so often.
 pub const MAX_DEPTH: u32 = 16;
@@ -119,16 +120,54 @@ const RULES: &[(Rule, &[&str])] = &[
     ),
 ];
 
-fn rule(name: &[u8]) -> Rule {
-    // Most patterns differ in the first byte, and looking at that costs next to nothing.
-    let is = |pattern: &str| {
-        pattern.as_bytes().first() == name.first()
-            && match pattern.strip_suffix('*') {
-                Some(beginning) => name.starts_with(beginning.as_bytes()),
-                None => name == pattern.as_bytes(),
+/// How many patterns there are.
+const PATTERNS: usize = {
+    let (mut count, mut group) = (0, 0);
+    while group < RULES.len() {
+        count += RULES[group].1.len();
+        group += 1;
+    }
+    count
+};
+
+/// The patterns in the order of their first bytes: each variable of each run is looked up, and only those few that begin as it
+/// does are compared with it.
+const BY_FIRST_BYTE: [(u8, &str, Rule); PATTERNS] = {
+    let mut all = [(0, "", Rule::Callers); PATTERNS];
+    let (mut filled, mut group) = (0, 0);
+    while group < RULES.len() {
+        let (rule, names) = RULES[group];
+        let mut name = 0;
+        while name < names.len() {
+            let (first, mut at) = (names[name].as_bytes()[0], filled);
+            while at > 0 && all[at - 1].0 > first {
+                all[at] = all[at - 1];
+                at -= 1;
             }
+            all[at] = (first, names[name], rule);
+            filled += 1;
+            name += 1;
+        }
+        group += 1;
+    }
+    all
+};
+
+fn rule(name: &[u8]) -> Rule {
+    let Some(&first) = name.first() else { return Rule::Callers };
+    let is = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning.as_bytes()),
+        None => name == pattern.as_bytes(),
     };
-    RULES.iter().find(|(_, names)| names.iter().any(|pattern| is(pattern))).map_or(Rule::Callers, |(rule, _)| *rule)
+    let from = BY_FIRST_BYTE.partition_point(|row| row.0 < first);
+    let same = BY_FIRST_BYTE[from..].iter().take_while(|row| row.0 == first);
+    let found = { same }.find(|row| is(row.1));
+    found.map_or(Rule::Callers, |row| row.2)
+}
+
+/// Whether the table keeps a caller's `NAME=VALUE` from a command, unless it is asked for by name.
+pub fn is_withheld(entry: &[u8]) -> bool {
+    matches!(rule(name_of(entry).unwrap_or(entry)), Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides)
 }
 
 /// What a caller asked for.
@@ -148,14 +187,23 @@ fn name_of(entry: &[u8]) -> Option<&[u8]> {
 
 /// The strings of a run of NUL-terminated ones.
 pub fn strings(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split_inclusive(|&b| b == 0).filter_map(|s| s.strip_suffix(b"\0"))
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let next = CStr::from_bytes_until_nul(rest).ok()?.to_bytes();
+        rest = &rest[next.len() + 1..];
+        Some(next)
+    })
 }
 
 /// How many bridges the caller itself has come through.
 pub fn depth(callers: &[u8]) -> u32 {
     let digits = strings(callers).find_map(|entry| entry.strip_prefix(DEPTH.as_bytes())?.strip_prefix(b"="));
-    let number = digits.map(|d| std::str::from_utf8(d).ok().and_then(|d| d.parse::<u32>().ok()).unwrap_or(MAX_DEPTH));
-    number.unwrap_or(0)
+    depth_of(digits)
+}
+
+/// The same from the counter's value.
+pub fn depth_of(value: Option<&[u8]>) -> u32 {
+    value.map_or(0, |digits| std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok()).unwrap_or(MAX_DEPTH))
 }
 
 /// The command's environment as NUL-terminated strings. Sorted, not searched: a hostile caller sends a million variables.

@@ -1,8 +1,10 @@
 //! Which files may be the program: the candidates of a search, in order, as `execvp(3)` has them.
 
+use crate::sys::entry;
 use crate::sys::files::{self, FileId};
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CString, OsStr};
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -33,20 +35,34 @@ pub fn candidates(name: &[u8], path: &[u8], leave_out: &[PathBuf]) -> Candidates
     Candidates { paths, searched: true }
 }
 
-/// The first file of that name in a PATH of ours that may be executed and is not this executable.
-pub fn find(name: &[u8], path: Option<&[u8]>, leave_out: &[PathBuf]) -> Option<CString> {
-    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
-    let all = candidates(name, path.unwrap_or(DEFAULT_PATH), leave_out).paths;
-    all.into_iter().find(|candidate| is_real_program(candidate, ourselves))
+/// A file that may be executed and is not ours.
+pub struct Program {
+    pub path: CString,
+    /// It is for an interpreter.
+    pub is_script: bool,
 }
 
-fn is_real_program(candidate: &CStr, ourselves: FileId) -> bool {
+/// The first of that name in a PATH of ours.
+pub fn find(name: &[u8], path: Option<&[u8]>, leave_out: &[PathBuf]) -> Option<Program> {
+    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
+    let all = candidates(name, path.unwrap_or(DEFAULT_PATH), leave_out).paths;
+    all.into_iter().find_map(|candidate| real_program(candidate, ourselves))
+}
+
+fn real_program(candidate: CString, ourselves: FileId) -> Option<Program> {
     let path = Path::new(OsStr::from_bytes(candidate.to_bytes()));
-    let Ok(about) = fs::metadata(path) else { return false };
+    let about = fs::metadata(path).ok()?;
     let is_us = FileId { device: about.dev(), inode: about.ino() } == ourselves;
     // Another version of us is a link to a file of our name.
     let leads_to_us = fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|n| n == "bkt"));
-    about.is_file() && about.permissions().mode() & 0o111 != 0 && !is_us && !leads_to_us
+    if !about.is_file() || about.permissions().mode() & 0o111 == 0 || is_us || leads_to_us {
+        return None;
+    }
+    // A copy of us under another name would look for the next of that name too, and find us. What cannot be read is no script.
+    let mut page = [0; 4096];
+    let length = fs::File::open(path).and_then(|mut file| file.read(&mut page)).unwrap_or(0);
+    let page = &page[..length];
+    (!entry::is_ours(page)).then(|| Program { is_script: length > 0 && !page.starts_with(b"\x7fELF"), path: candidate })
 }
 
 #[cfg(test)]

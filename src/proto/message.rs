@@ -57,7 +57,8 @@ kinds! {
     Stop = 8;
     HelloAnswer<'a> = 129;
     Accepted = 130;
-    /// Descriptors: the pty's leader where the run has a terminal, else none.
+    /// Descriptors: the pty's leader where the run has a terminal; else none, or one that is only to be kept open: it has the
+    /// command's group hung up on when the server dies.
     Started = 131;
     Stopped = 132;
     Continued = 133;
@@ -66,6 +67,7 @@ kinds! {
     Refused<'a> = 135;
     Status<'a> = 136;
     Done = 137;
+    Reloaded<'a> = 138;
 }
 
 /// Who is calling and what it would like to use.
@@ -174,7 +176,7 @@ pub struct Foreground {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StatusRequest {}
 
-/// The daemon is to re-execute itself in place.
+/// The daemon is to re-execute itself in place; it answers when it has, or knows that it cannot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reload {}
 
@@ -228,6 +230,17 @@ impl From<Exited> for exit::End {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Done {}
 
+/// The daemon has become its next image.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reloaded<'a> {
+    /// The releases before and after.
+    pub from: &'a str,
+    pub to: &'a str,
+    /// Commands that run on, and those that wait for their turn to be started.
+    pub running: u32,
+    pub waiting: u32,
+}
+
 /// A typed refusal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Refused<'a> {
@@ -247,8 +260,52 @@ pub struct Status<'a> {
     pub served: u64,
     pub descriptors: u32,
     pub descriptor_limit: u64,
+    /// Identity of the daemon's root directory (device, inode): a caller with the same one is on its side.
+    pub root: (u64, u64),
+    /// The daemon's clock, by which the times below are to be read.
+    pub clock_ms: u64,
+    /// A service manager started it, and will again.
+    pub supervised: bool,
+    /// The policy file that narrows what is allowed; empty where none does.
+    #[serde(borrow)]
+    pub policy: Bytes<'a>,
+    /// What tells its text from others; 0 is none.
+    pub policy_stamp: u64,
+    /// Why what that file says now is not in force; empty where it is.
+    pub policy_error: &'a str,
     #[serde(borrow)]
     pub running: Vec<Running<'a>>,
+    #[serde(borrow)]
+    pub past: Past<'a>,
+}
+
+/// What the daemon remembers; it outlives a reload.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Past<'a> {
+    #[serde(borrow)]
+    pub seen: Vec<Seen<'a>>,
+    /// The oldest first.
+    #[serde(borrow)]
+    pub errors: Vec<Failed<'a>>,
+}
+
+/// A container that has asked for runs, by the name it gave.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Seen<'a> {
+    #[serde(borrow)]
+    pub name: Bytes<'a>,
+    pub at_ms: u64,
+    pub runs: u64,
+}
+
+/// A refusal or failure of the past.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failed<'a> {
+    pub op: u64,
+    pub at_ms: u64,
+    /// A [`Code`], as its number.
+    pub code: u8,
+    pub text: &'a str,
 }
 
 /// One command that runs now.
@@ -340,6 +397,11 @@ pub fn encode<M: Message>(message: &M, fds: usize, op: Option<OpId>) -> Vec<u8> 
     frame::build(header, |bytes| postcard::serialize_with_flavor(message, Body(bytes)).expect("a message is always writable"))
 }
 
+/// A body alone.
+pub fn body(value: &impl Serialize) -> Vec<u8> {
+    postcard::serialize_with_flavor(value, Body(Vec::new())).expect("a message is always writable")
+}
+
 /// Where a body is written to; postcard's own takes runs of bytes one by one.
 struct Body(Vec<u8>);
 
@@ -425,7 +487,30 @@ mod tests {
         assert_eq!(body(encode(&Started { pid: 300 }, 1, None)), (131, vec![0xac, 2]));
         assert_eq!(body(encode(&Stopped { signal: 20 }, 0, None)), (132, vec![20]));
         assert_eq!(body(encode(&Exited { by_signal: true, value: 9 }, 0, None)), (134, vec![1, 9]));
+        assert_eq!(body(encode(&Reloaded { from: "1", to: "2", running: 3, waiting: 0 }, 0, None)), (138, b"\x011\x012\x03\x00".to_vec()));
         assert_eq!(body(encode(&Refused { code: 6, text: "no" }, 0, None)), (135, vec![6, 2, b'n', b'o']));
+        let past = Past { seen: vec![Seen { name: Bytes(b"dev"), at_ms: 3, runs: 4 }], errors: vec![Failed { op: 5, at_ms: 6, code: 7, text: "no" }] };
+        let running = vec![Running { op: 1, pid: 2, since_ms: 3, name: Bytes(b"ls"), terminal: true }];
+        let status = Status {
+            release: "0.1.0",
+            pid: 1,
+            uptime_ms: 2,
+            served: 3,
+            descriptors: 4,
+            descriptor_limit: 5,
+            root: (8, 9),
+            clock_ms: 6,
+            supervised: true,
+            policy: Bytes(b"/p"),
+            policy_stamp: 10,
+            policy_error: "bad",
+            running,
+            past,
+        };
+        assert_eq!(
+            body(encode(&status, 0, None)),
+            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
+        );
         let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
         assert_eq!(body(encode(&hello, 0, None)), (1, b"\x050.1.0\x03dev\x01\x06notify".to_vec()));
     }

@@ -3,29 +3,33 @@
 //! Each turn: say what is waited for, wait, read what came, start what is queued, look at the clock. What a message means is
 //! decided by `session`; here it is done. Children are waited for in one place, `reap`.
 
+use crate::checks::{self, Mend};
 use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::exit::End;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
+use crate::policy;
 use crate::process::environment;
 use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
-use crate::proto::message::{self, Bytes, Code, Message, Refusal, Run, kind};
-use crate::server::grants::Grants;
+use crate::proto::message::{self, Bytes, Code, Message, Past, Refusal, Run, kind};
+use crate::server::errors::Errors;
 use crate::server::listener::Listener;
 use crate::server::monitor::{self, Heard, Order, Word};
 use crate::server::plan::{self, Context, Decided};
-use crate::server::policy::Policy;
+use crate::server::policy::InForce;
 use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnection, SavedListener};
+use crate::server::seen::Containers;
 use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
 use crate::server::table::Table;
+use crate::sys::allocator;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
 use crate::sys::process::{self, Change};
-use crate::sys::signals::{self, SignalReader, SignalSet, Target};
+use crate::sys::signals::{self, Group, SignalReader, SignalSet, Target};
 use crate::sys::socket;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
@@ -35,7 +39,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Connections at once. A run needs one descriptor of ours, two with a terminal; the kernel's usual hard limit is 4096 or more.
+/// Connections at once. A run needs one descriptor of ours, two with a terminal, three where it lasts; the kernel's usual hard limit is 4096 or more.
 const MAX_CALLERS: usize = 4096;
 /// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some. A fifth of a limit that is very low.
 const SPARE_DESCRIPTORS: u64 = 32;
@@ -63,8 +67,6 @@ const LAST_WORDS_MS: u64 = 2_000;
 const PROBE_MS: u64 = 2_000;
 /// Warnings about descriptors are not repeated sooner: they come and go with every connection.
 const SAME_WARNING_MS: u64 = 60_000;
-/// Share of the descriptor limit at which a warning is due, in percent.
-const DESCRIPTOR_WARNING_PERCENT: u64 = 80;
 
 /// What the daemon is started with.
 pub struct Options {
@@ -80,10 +82,10 @@ pub struct Options {
     pub notify: Option<PathBuf>,
     /// State of an earlier image.
     pub resume: Option<RawFd>,
-    /// The capabilities that this socket grants; `None` is all.
-    pub only: Option<Vec<Capability>>,
     /// `-v` flags, for the next image.
     pub flags: Vec<CString>,
+    /// The file that says what callers may have.
+    pub policy: Option<PathBuf>,
     pub release: &'static str,
 }
 
@@ -111,6 +113,8 @@ struct Caller {
     /// The run that waits for its turn.
     request: Option<Frame>,
     child: Option<Child>,
+    /// The command's group, where its leader's number is not enough.
+    group: Option<Group>,
     /// The pty's leader, until it goes to the client.
     leader: Option<OwnedFd>,
     name: Vec<u8>,
@@ -124,7 +128,7 @@ struct Caller {
 
 enum Child {
     /// The launch is waited for once it is watched; before, its end (SIGCHLD) tells of both.
-    Direct { pid: u32, launch: Option<Launch>, watched: bool },
+    Direct { pid: u32, launch: Option<Launch>, watched: bool, ended: bool },
     /// The link is `None` once the monitor has closed it.
     Monitored { monitor: Option<u32>, link: Option<OwnedFd>, command: u32 },
 }
@@ -140,8 +144,9 @@ struct Reloading {
 struct Daemon {
     options: Options,
     context: Context,
-    grants: Grants,
-    policy: Policy,
+    policy: InForce,
+    seen: Containers,
+    errors: Errors,
     signals: SignalReader,
     listener: Option<Listener>,
     callers: Table<Caller>,
@@ -159,6 +164,8 @@ struct Daemon {
     /// Accepting again makes sense from then on.
     pause_until: Option<u64>,
     reloading: Option<Reloading>,
+    /// Callers that wait to hear what became of it.
+    reload_asked: Vec<u64>,
     ending_by: Option<u64>,
 }
 
@@ -174,6 +181,7 @@ enum Source {
 impl Daemon {
     fn start(options: Options) -> Result<Daemon> {
         files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
+        files::unblock_standard_error();
         files::close_all_on_exec();
         let descriptor_limit = process::raise_descriptor_limit();
         signals::reset_all();
@@ -184,6 +192,10 @@ impl Daemon {
         let saved = match options.resume {
             Some(number) => Some(reload::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),
             None => None,
+        };
+        let policy = match &saved {
+            Some(saved) => InForce::resume(options.policy.clone(), saved.policy.clone()),
+            None => InForce::start(options.policy.clone())?,
         };
         let listener = match (&saved, options.inherited) {
             (Some(saved), _) => adopt_listener(&saved.listener)?,
@@ -205,8 +217,9 @@ impl Daemon {
         };
         let mut daemon = Daemon {
             context,
-            grants: options.only.as_deref().map_or_else(Grants::everything, Grants::only),
-            policy: Policy::everything(),
+            policy,
+            seen: Containers::default(),
+            errors: Errors::default(),
             signals,
             listener: Some(listener),
             callers: Table::new(),
@@ -220,13 +233,15 @@ impl Daemon {
             reserve: File::open("/dev/null").ok(),
             pause_until: None,
             reloading: None,
+            reload_asked: Vec::new(),
             ending_by: None,
             options,
         };
         match saved {
             Some(saved) => {
+                let (from, asked) = (saved.release.clone(), saved.reload_asked.clone());
                 daemon.resume(saved)?;
-                log::info!("reloaded as version {}; {} commands run on", daemon.options.release, daemon.running());
+                daemon.on_reloaded(&from, &asked);
             }
             None => log::info!("version {} listens at {}", daemon.options.release, daemon.options.socket.display()),
         }
@@ -250,7 +265,18 @@ impl Daemon {
             }
             self.start_queued();
             self.on_time();
+            if self.callers.is_empty() {
+                self.rest();
+            }
         }
+    }
+
+    /// The last caller has left: what a rush of them has made large goes back to the kernel.
+    fn rest(&mut self) {
+        self.callers = Table::new();
+        self.queue = VecDeque::new();
+        self.children.shrink_to_fit();
+        allocator::trim();
     }
 
     fn is_done(&self) -> bool {
@@ -290,7 +316,8 @@ impl Daemon {
     fn on_signals(&mut self) {
         while let Some(arrived) = self.signals.next() {
             match arrived.signal {
-                signals::CHLD => {}
+                // A log that nobody reads any more makes this one. To write of it would make the next, for ever.
+                signals::CHLD | signals::PIPE => {}
                 signals::HUP => self.begin_reload(),
                 signals::TERM | signals::INT | signals::QUIT => self.begin_end(),
                 other => log::debug!("signal {other} means nothing to the daemon"),
@@ -310,12 +337,15 @@ impl Daemon {
             }
             let Some(at) = self.children.iter().position(|(child, _)| *child == pid) else { continue };
             let (_, id) = self.children[at];
-            if let Change::Ended(_) = change {
-                self.children.swap_remove(at);
-            }
             // What a child had to say before this is heard before this, and told in one go.
             if let Some(channel) = self.callers.get_mut(id).and_then(|c| c.channel.as_mut()) {
                 channel.hold();
+            }
+            if let Change::Ended(_) = change {
+                self.children.swap_remove(at);
+                if let Some(Child::Direct { ended, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
+                    *ended = true;
+                }
             }
             self.on_child(id);
             let Some(caller) = self.callers.get_mut(id) else { continue };
@@ -403,6 +433,7 @@ impl Daemon {
             session: Session::new(now),
             request: None,
             child: None,
+            group: None,
             leader: None,
             name: vec![],
             directory: vec![],
@@ -427,7 +458,7 @@ impl Daemon {
 
     /// The kernel gives the lowest free number, so the number of a new descriptor says how many there are at least.
     fn watch_descriptors(&mut self, newest: &OwnedFd) {
-        let high = newest.as_raw_fd() as u64 * 100 >= self.descriptor_limit * DESCRIPTOR_WARNING_PERCENT;
+        let high = checks::daemon::is_crowded(newest.as_raw_fd() as u64, self.descriptor_limit);
         if high && self.may_warn() {
             log::warn!("{} of at most {} descriptors are open", newest.as_raw_fd() + 1, self.descriptor_limit);
         }
@@ -567,11 +598,11 @@ impl Daemon {
             }
             kind::Hello => {
                 let hello: message::Hello<'_> = message::decode(body)?;
-                if hello.release != self.options.release {
+                if let Some(finding) = checks::daemon::release(&shown(hello.container.0), &shown(hello.release.as_bytes()), self.options.release, Mend::Run(&[])) {
                     let op = op_text(self.callers.get(id).and_then(|c| c.op));
-                    log::warn!(op_id:% = op; "{} is version {}, this daemon {}: install the same on both sides", shown(hello.container.0), shown(hello.release.as_bytes()), self.options.release);
+                    log::warn!(op_id:% = op; "{}", finding.what);
                 }
-                let (accepted, rejected) = self.grants.judge(&hello.capabilities);
+                let (accepted, rejected) = self.policy.judge(&hello.capabilities);
                 let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
                 self.reply(id, &answer, vec![]);
             }
@@ -581,7 +612,10 @@ impl Daemon {
             }
             kind::Reload => {
                 let message::Reload {} = message::decode(body)?;
-                self.reply(id, &message::Done {}, vec![]);
+                if self.ending_by.is_some() {
+                    return Err(Refusal::new(Code::ShuttingDown, "the daemon is ending; it is not reloaded"));
+                }
+                self.reload_asked.push(id);
                 self.begin_reload();
             }
             kind::Stop => {
@@ -597,12 +631,8 @@ impl Daemon {
     fn on_run(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let run: Run<'_> = message::decode(frame.body())?;
         plan::check(&run, frame.fds.len(), &self.context)?;
-        let capability = self.grants.allow(run.capability)?;
-        let name = match capability {
-            Capability::HostExec => {
-                self.policy.allow_run(plan::name(&run))?;
-                plan::name(&run)
-            }
+        let name = match self.policy.allow(&run, &self.context)? {
+            Capability::HostExec => plan::name(&run),
             // What it is called is for the caller to claim; what it uses is not.
             other => other.word().as_bytes(),
         };
@@ -617,6 +647,7 @@ impl Daemon {
         let op = *caller.op.get_or_insert_with(|| OpId::from_random(files::random()));
         log::debug!(op_id:% = op, container = shown(run.container.0).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
         (caller.name, caller.directory) = (name, directory);
+        self.seen.note(run.container.0, caller.since_ms);
         caller.request = Some(frame);
         self.on(id, Event::Asked(terms));
         Ok(())
@@ -627,6 +658,7 @@ impl Daemon {
             let by_peer = matches!(refusal.code, Code::BadFrame | Code::BadDescriptors | Code::BadVersion | Code::UnknownMethod | Code::BadRequest | Code::Denied | Code::TooSlow);
             let level = if by_peer { log::Level::Warn } else { log::Level::Info };
             log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
+            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text);
         }
         self.on(id, Event::Refuse(refusal));
     }
@@ -653,13 +685,14 @@ impl Daemon {
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
         let internal = |e: io::Error| Refusal::new(Code::Busy, format!("{} cannot be started: {}; try again", shown(plan::name(&run)), crate::error::reason(&e)));
-        let Decided { plan, pty } = plan::decide(&run, fds, op, &self.context, &self.grants.schemes).map_err(internal)?;
+        let schemes = if run.capability == Capability::HostExec as u8 { String::new() } else { self.policy.schemes() };
+        let Decided { plan, pty } = plan::decide(&run, fds, op, &self.context, &schemes).map_err(internal)?;
         self.served += 1;
         let pid = match pty {
             None => {
                 let launch = Launch::start(plan).map_err(internal)?;
                 let pid = launch.pid;
-                caller.child = Some(Child::Direct { pid, launch: Some(launch), watched: false });
+                caller.child = Some(Child::Direct { pid, launch: Some(launch), watched: false, ended: false });
                 pid
             }
             Some(pty) => {
@@ -677,6 +710,7 @@ impl Daemon {
     fn on_not_started(&mut self, id: u64, refusal: Refusal) {
         if let Some(caller) = self.callers.get(id) {
             log::info!(op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
+            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text);
         }
         self.on(id, Event::NotStarted(refusal));
     }
@@ -733,7 +767,20 @@ impl Daemon {
 
     fn on(&mut self, id: u64, event: Event) {
         let Some(caller) = self.callers.get_mut(id) else { return };
+        let had_leader = !matches!(caller.session.state(), State::Sweeping { .. } | State::Over);
         let actions = caller.session.on(event, process::monotonic_ms());
+        // Its leader has been waited for in this instant, if not by us. Later, the number may be a stranger's.
+        let sweeps = match caller.session.state() {
+            State::Sweeping { .. } => true,
+            State::Over => actions.iter().any(|action| matches!(action, Action::SignalGroup(_))),
+            _ => false,
+        };
+        if had_leader
+            && sweeps
+            && let (None, Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. })) = (&caller.group, &caller.child)
+        {
+            caller.group = Group::hold(*pid).ok();
+        }
         for action in actions {
             self.act(id, action);
         }
@@ -786,12 +833,16 @@ impl Daemon {
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => pid,
             None => 0,
         };
-        let fds = caller.leader.take().into_iter().collect();
-        self.reply(id, &message::Started { pid }, fds);
+        let fd = caller.leader.take().or_else(|| caller.hang_up_at_our_death(self.descriptor_limit));
+        self.reply(id, &message::Started { pid }, fd.into_iter().collect());
     }
 
     fn signal_group(&self, id: u64, signal: u8) {
-        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
+        let Some(caller) = self.callers.get(id) else { return };
+        if let State::Sweeping { .. } | State::Over = caller.session.state() {
+            return caller.group.iter().for_each(|group| drop(group.signal(signal)));
+        }
+        match &caller.child {
             Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) => drop(monitor::tell(link, Order::Signal(signal))),
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => drop(signals::send(Target::Group(*pid), signal)),
             None => {}
@@ -878,6 +929,10 @@ impl Daemon {
             .collect();
         let running =
             entries.iter().map(|(op, pid, since_ms, name, terminal)| message::Running { op: *op, pid: *pid, since_ms: *since_ms, name: Bytes(name), terminal: *terminal });
+        // Out of our hands while they are told.
+        let (seen, errors) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.errors));
+        let (policy, policy_error) = self.policy.told();
+        let (policy, policy_error) = (policy.to_vec(), policy_error.to_string());
         let status = message::Status {
             release: self.options.release,
             pid: std::process::id(),
@@ -885,9 +940,17 @@ impl Daemon {
             served: self.served,
             descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1) as u32),
             descriptor_limit: self.descriptor_limit,
+            root: (self.context.root.device, self.context.root.inode),
+            clock_ms: now,
+            supervised: self.options.notify.is_some(),
+            policy: Bytes(&policy),
+            policy_stamp: self.policy.text().map_or(0, |text| policy::stamp(text)),
+            policy_error: &policy_error,
             running: running.collect(),
+            past: Past { seen: seen.told(), errors: errors.told() },
         };
         self.reply(id, &status, vec![]);
+        (self.seen, self.errors) = (seen, errors);
     }
 
     // ---- reload
@@ -962,17 +1025,30 @@ impl Daemon {
     }
 
     fn abandon_reload(&mut self, why: &str) {
-        let again = self.end_probe();
-        self.go_on(why);
-        if again {
+        if self.end_probe() {
+            log::error!("reload: {why}; it is tried again, as asked");
             self.begin_reload();
+        } else {
+            self.go_on(why);
         }
     }
 
-    /// A reload that failed is over, for the supervisor too.
-    fn go_on(&self, why: &str) {
+    /// A reload that failed is over, for the supervisor and for who asked for it.
+    fn go_on(&mut self, why: &str) {
         log::error!("reload: {why}; this daemon goes on as it is");
+        self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"));
         self.notify("READY=1");
+        for id in std::mem::take(&mut self.reload_asked) {
+            self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("not reloaded: {why}; the daemon goes on as it is"))));
+        }
+    }
+
+    fn on_reloaded(&mut self, from: &str, asked: &[u64]) {
+        let (to, running, waiting) = (self.options.release, self.running(), self.queue.len());
+        log::info!("reloaded as version {to}; {running} commands run on, {waiting} wait for their turn");
+        for id in asked {
+            self.reply(*id, &message::Reloaded { from, to, running: running as u32, waiting: waiting as u32 }, vec![]);
+        }
     }
 
     /// Says whether a reload was asked for once more.
@@ -1021,7 +1097,10 @@ impl Daemon {
             file: file.map(|f| (f.device, f.inode)),
         });
         let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
-        Saved { started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers }
+        let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
+        let past = Past { seen: self.seen.told(), errors: self.errors.told() };
+        let (policy, past) = (self.policy.text().cloned(), message::body(&past));
+        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers, policy, past }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
@@ -1031,6 +1110,7 @@ impl Daemon {
             all.extend(caller.channel.iter().flat_map(Channel::descriptors));
             all.extend(caller.request.iter().flat_map(|r| &r.fds));
             all.extend(&caller.leader);
+            all.extend(caller.group.iter().flat_map(Group::descriptors));
             match &caller.child {
                 Some(Child::Direct { launch: Some(launch), .. }) => all.push(launch.report_descriptor()),
                 Some(Child::Monitored { link: Some(link), .. }) => all.push(link),
@@ -1042,6 +1122,13 @@ impl Daemon {
 
     fn resume(&mut self, saved: Saved) -> Result<()> {
         (self.started_ms, self.served, self.next_id) = (saved.started_ms, saved.served, saved.next_id);
+        if let Ok(Past { seen, errors }) = message::decode(&saved.past) {
+            (self.seen, self.errors) = (Containers::resume(&seen), Errors::resume(&errors));
+        }
+        let (_, refused) = self.policy.told();
+        if !refused.is_empty() {
+            self.errors.note(None, process::monotonic_ms(), Code::Internal, refused);
+        }
         for caller in saved.callers {
             let id = caller.id;
             let mut caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
@@ -1073,6 +1160,7 @@ impl Daemon {
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
         // It would become a daemon that knows nothing of ending.
         self.end_probe();
+        self.reload_asked.clear();
         if let Some(listener) = self.listener.take() {
             // The file first: whoever found it before is in the queue, and is told, not cut off.
             listener.remove();
@@ -1110,6 +1198,23 @@ fn turn_away(connection: OwnedFd, code: Code, text: &str) {
 }
 
 impl Caller {
+    /// A command without a monitor is hung up on by the kernel when we die, its leader as our child, and the rest of its group as
+    /// long as the client keeps the descriptor returned. Not one that is to survive, or has ended already; nor where descriptors
+    /// are few, for this takes two more.
+    fn hang_up_at_our_death(&mut self, limit: u64) -> Option<OwnedFd> {
+        let Some(Child::Direct { pid, ended: false, .. }) = self.child else { return None };
+        if self.session.survives() {
+            return None;
+        }
+        let mut group = Group::hold(pid).ok()?;
+        let kept = group.signal_at_death(signals::HUP).and_then(files::duplicate).ok()?;
+        if kept.as_raw_fd() as u64 * 2 > limit {
+            return None;
+        }
+        self.group = Some(group);
+        Some(kept)
+    }
+
     /// The operation's id, as the peer says it. That of a run does not change any more.
     fn learn_op(&mut self, op: Option<OpId>) {
         if matches!(self.session.state(), State::Greeting { .. }) {
@@ -1136,6 +1241,7 @@ impl Caller {
             connection,
             request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
             child,
+            group: self.group.as_ref().map(|group| (group.descriptors().map(AsRawFd::as_raw_fd), group.at_death())),
             leader: self.leader.as_ref().map(AsRawFd::as_raw_fd),
         }
     }
@@ -1149,11 +1255,15 @@ impl Caller {
         let child = match saved.child {
             Some(SavedChild::Direct { pid, report }) => {
                 let report = report.map(files::adopt).transpose()?;
-                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true })
+                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true, ended: false })
             }
             Some(SavedChild::Monitored { monitor, link, command }) => {
                 Some(Child::Monitored { monitor: (monitor != 0).then_some(monitor), link: link.map(files::adopt).transpose()?, command })
             }
+            None => None,
+        };
+        let group = match saved.group {
+            Some(([reading, writing], at_death)) => Some(Group::adopt(files::adopt(reading)?, files::adopt(writing)?, at_death)),
             None => None,
         };
         let request = match saved.request {
@@ -1166,6 +1276,7 @@ impl Caller {
             op: OpId::from_bits(saved.op),
             request,
             child,
+            group,
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
             directory: saved.directory,

@@ -1,5 +1,6 @@
 //! The socket's file: made under a lock, never taken from a live daemon, removed only while it is ours.
 
+use crate::checks::{self, Finding, Level, Mend};
 use crate::error::{Error, Result, reason};
 use crate::handed;
 use crate::paths;
@@ -41,9 +42,8 @@ impl Listener {
             Err(e) => return Err(Error::io(format!("cannot tell whether a daemon listens at {}", path.display()), &e)),
         }
         if let Ok(about) = fs::symlink_metadata(path) {
-            use std::os::unix::fs::FileTypeExt;
-            if !about.file_type().is_socket() {
-                return Err(Error::new(format!("{} exists and is no socket; it is left as it is: move it away, or set BKT_SOCKET", path.display())));
+            if let Some(finding) = checks::files::socket(path, &about, user).filter(|f| f.level == Level::Broken) {
+                return Err(Error::new(finding.sentence()));
             }
         }
         prepare_refuge(path)?;
@@ -124,23 +124,14 @@ fn prepare_directory(directory: &Path, user: u32) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|e| Error::io(format!("make {} (is XDG_RUNTIME_DIR right?)", directory.display()), &e))?;
     let about = fs::metadata(directory).map_err(|e| Error::io(format!("look at {}", directory.display()), &e))?;
-    if about.uid() != user {
-        return Err(Error::new(format!("{} belongs to uid {}, not to us (uid {user}): anybody who owns it could take our place", directory.display(), about.uid())));
+    match checks::files::directory(directory, &about, paths::is_socket_directory(directory), user) {
+        None => Ok(()),
+        Some(Finding { mend: Mend::Modes(path, mode), .. }) => {
+            let tightened = fs::set_permissions(&path, Permissions::from_mode(mode));
+            tightened.map_err(|e| Error::io(format!("make {} private (mode {mode:o})", path.display()), &e))
+        }
+        Some(finding) => Err(Error::new(finding.sentence())),
     }
-    if !paths::is_socket_directory(directory) {
-        // It has another purpose, perhaps: /tmp, or a home. Not ours to change.
-        let open = about.mode() & 0o022 != 0;
-        return if open {
-            Err(Error::new(format!("others may write to {}: they could take our place; give the socket a directory of its own", directory.display())))
-        } else {
-            Ok(())
-        };
-    }
-    if about.mode() & 0o077 != 0 {
-        let tightened = fs::set_permissions(directory, Permissions::from_mode(0o700));
-        tightened.map_err(|e| Error::io(format!("make {} private (mode 0700)", directory.display()), &e))?;
-    }
-    Ok(())
 }
 
 /// An empty directory that nothing can be created in, for commands whose own does not exist here.

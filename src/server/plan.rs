@@ -78,7 +78,7 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     }
     // Before anything is made of them: a frame full of short strings would cost a hundred times its length.
     let strings = [run.args.0, run.env.0, run.set_env.0];
-    let needed: usize = strings.iter().map(|s| s.len() + size_of::<usize>() * s.iter().filter(|b| **b == 0).count()).sum();
+    let needed: usize = strings.iter().map(|s| s.len() + size_of::<usize>() * environment::strings(s).count()).sum();
     if needed > MAX_EXEC_BYTES {
         return Err(Refusal::new(Code::NotExecutable, format!("{}: cannot execute: argument list too long", shown(name(run)))));
     }

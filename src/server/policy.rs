@@ -1,35 +1,172 @@
-//! Which commands a listener allows, where it grants running commands at all (`grants`).
+//! The policy in force: read at the start and at each reload, never while commands are asked for.
+//!
+//! A daemon with a policy that it cannot read does not start: to allow everything would be worse. A reload that finds such a one
+//! keeps the policy that was in force, which is why its text goes from image to image.
 
-use crate::proto::message::{Code, Refusal};
+use crate::document;
+use crate::error::{Error, Result};
+use crate::logging::shown;
+use crate::paths;
+use crate::policy::rules::{Asked, Judgement, Policy};
+use crate::process::{directory, environment, program};
+use crate::proto::capability::Capability;
+use crate::proto::message::{Code, Refusal, Run};
+use crate::server::plan::{self, Context};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
-/// What one listener allows.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Policy {
-    /// Names of commands that may be run; `None` is all.
-    commands: Option<Vec<Vec<u8>>>,
+/// So many rules are named in a refusal: it is one sentence.
+const MAX_NAMED: usize = 12;
+
+pub struct InForce {
+    policy: Policy,
+    path: Option<PathBuf>,
+    /// What the policy was read from; `None` where there was no file.
+    text: Option<String>,
+    /// Why the file of now is not what is in force.
+    error: String,
 }
 
-impl Policy {
-    /// The user's own socket.
-    pub fn everything() -> Policy {
-        Policy { commands: None }
+impl InForce {
+    /// For a new daemon.
+    pub fn start(path: Option<PathBuf>) -> Result<InForce> {
+        let (policy, text) = read(path.as_deref())
+            .map_err(|e| Error::new(format!("{}; nothing is served without a policy that can be read: mend it ('bkt schema policy'), or move it away", e.text)))?;
+        Ok(InForce { policy, path, text, error: String::new() })
     }
 
-    /// A narrowed listener.
-    pub fn only(commands: &[&[u8]]) -> Policy {
-        Policy { commands: Some(commands.iter().map(|c| c.to_vec()).collect()) }
+    /// For the next image of a daemon, with what was in force before.
+    pub fn resume(path: Option<PathBuf>, before: Option<String>) -> InForce {
+        match read(path.as_deref()) {
+            Ok((policy, text)) => InForce { policy, path, text, error: String::new() },
+            Err(error) => {
+                let policy = match &before {
+                    None => Policy::everything(),
+                    // An image of another release may not know its words: then it allows nothing.
+                    Some(text) => document::parse(text).unwrap_or_else(|_| Policy::nothing()),
+                };
+                log::error!("{}; the policy stays as it was", error.text);
+                InForce { policy, path, text: before, error: error.text }
+            }
+        }
     }
 
-    /// Whether a command may be run; by its name as given, so that a path is no way around a list of names.
-    pub fn allow_run(&self, name: &[u8]) -> Result<(), Refusal> {
-        match &self.commands {
-            Some(allowed) if !allowed.iter().any(|a| a == name) => {
-                let names: Vec<String> = allowed.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
-                Err(Refusal::new(Code::Denied, format!("this command is not on the list of the host's policy; allowed are: {}", names.join(", "))))
+    /// For the next image.
+    pub fn text(&self) -> Option<&String> {
+        self.text.as_ref()
+    }
+
+    /// The file, if it narrows anything, and why what it says now is not in force.
+    pub fn told(&self) -> (&[u8], &str) {
+        let path = self.path.as_deref().filter(|_| self.text.is_some()).map_or(&b""[..], |p| p.as_os_str().as_bytes());
+        (path, &self.error)
+    }
+
+    /// Splits what a client wants into accepted and rejected; what nobody knows is rejected, never an error.
+    pub fn judge<'a>(&self, wanted: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
+        wanted.iter().partition(|word| Capability::from_word(word).is_some_and(|capability| self.grants(capability)))
+    }
+
+    fn grants(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::HostExec => !self.policy.allows_no_command(),
+            Capability::Notify => self.policy.allows_notify(),
+            Capability::XdgOpen => self.policy.allows_open(),
+            Capability::Clipboard => self.policy.allows_clipboard(),
+        }
+    }
+
+    /// The capability that a run uses, if it is granted; asked on every request, whatever a hello was told.
+    pub fn allow(&self, run: &Run<'_>, context: &Context) -> Result<Capability, Refusal> {
+        match Capability::from_number(run.capability) {
+            Some(Capability::HostExec) if self.grants(Capability::HostExec) => self.allow_run(run, context).map(|()| Capability::HostExec),
+            Some(Capability::HostExec) => Err(self.not_granted(&format!("{} is denied: host_exec", shown(plan::name(run))))),
+            Some(capability) if self.grants(capability) => Ok(capability),
+            Some(capability) => Err(self.not_granted(capability.word())),
+            None => Err(Refusal::new(Code::Denied, format!("this daemon knows no capability of number {}: install the same bkt on both sides", run.capability))),
+        }
+    }
+
+    fn not_granted(&self, what: &str) -> Refusal {
+        let granted: Vec<&str> = Capability::ALL.iter().filter(|c| self.grants(**c)).map(|c| c.word()).collect();
+        let granted = if granted.is_empty() { "nothing".to_string() } else { granted.join(", ") };
+        Refusal::new(Code::Denied, format!("{what} is not granted by the host's policy {} (granted: {granted}); the host's user can allow it there", self.shown_path()))
+    }
+
+    /// The schemes of URIs that may be opened, with commas between.
+    pub fn schemes(&self) -> String {
+        self.policy.schemes()
+    }
+
+    fn shown_path(&self) -> std::path::Display<'_> {
+        self.path.as_deref().unwrap_or(Path::new("")).display()
+    }
+
+    /// Whether a command may be run.
+    fn allow_run(&self, run: &Run<'_>, context: &Context) -> Result<(), Refusal> {
+        if self.policy.allows_every_command() {
+            return Ok(());
+        }
+        let name = plan::name(run);
+        let arguments: Vec<&[u8]> = environment::strings(run.args.0).skip(1).collect();
+        let found = find(name, context);
+        let directory = directory::translate(run.directory.0, paths::HOST_ROOT).unwrap_or(b"/");
+        let asked_for = if name.contains(&b'/') { Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name)) } else { found.clone() };
+        let real = fs::canonicalize(asked_for).unwrap_or_default();
+        let asked = Asked { name, arguments: &arguments, found: found.as_os_str().as_bytes(), real: real.as_os_str().as_bytes() };
+        let why = match self.policy.judge(asked) {
+            Judgement::Allowed => return self.allow_environment(run),
+            Judgement::Denied(Some(rule)) => format!("its rule '{rule}' denies it"),
+            Judgement::Denied(None) => "no rule allows it with these arguments".to_string(),
+        };
+        Err(self.denied(&format!("{} is denied", shown(name)), &why))
+    }
+
+    /// Where commands are denied by default, no variable may turn an allowed one into another: `LD_PRELOAD` would.
+    fn allow_environment(&self, run: &Run<'_>) -> Result<(), Refusal> {
+        match environment::strings(run.set_env.0).find(|entry| environment::is_withheld(entry)) {
+            Some(entry) if self.policy.denies_by_default() => {
+                let name = entry.split(|b| *b == b'=').next().unwrap_or(entry);
+                Err(self.denied(&format!("the variable {} is denied", shown(name)), "it would change what an allowed command does"))
             }
             _ => Ok(()),
         }
     }
+
+    fn denied(&self, what: &str, why: &str) -> Refusal {
+        let mut allowed: Vec<String> = self.policy.allowed().map(|words| format!("'{words}'")).take(MAX_NAMED + 1).collect();
+        if allowed.len() > MAX_NAMED {
+            allowed[MAX_NAMED] = "others".to_string();
+        }
+        let allowed = match (allowed.is_empty(), self.policy.denies_by_default()) {
+            (_, false) => "everything else is allowed".to_string(),
+            (true, true) => "nothing is allowed".to_string(),
+            (false, true) => format!("allowed are {}", allowed.join(", ")),
+        };
+        Refusal::new(Code::Denied, format!("{what} by the host's policy {}: {why}; {allowed}", self.shown_path()))
+    }
+}
+
+fn read(path: Option<&Path>) -> Result<(Policy, Option<String>)> {
+    let Some(path) = path else { return Ok((Policy::everything(), None)) };
+    match document::read_text(path)? {
+        None => Ok((Policy::everything(), None)),
+        Some(text) => Ok((document::parse_file(path, &text)?, Some(text))),
+    }
+}
+
+/// The file that a search for the name's last component finds, as the launch will find it; empty where there is none.
+fn find(name: &[u8], context: &Context) -> PathBuf {
+    let base = name.rsplit(|b| *b == b'/').next().unwrap_or(b"");
+    if context.own_names.iter().any(|own| own.as_bytes() == base) {
+        return PathBuf::from(OsStr::from_bytes(context.own_executable.to_bytes()));
+    }
+    let all = program::candidates(base, &context.path, &context.shim_directories).paths.into_iter();
+    let is_program = |path: &PathBuf| fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0);
+    all.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))).find(is_program).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -37,16 +174,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_users_own_socket_allows_everything() {
-        assert!(Policy::everything().allow_run(b"/bin/ls").is_ok());
-    }
-
-    #[test]
-    fn a_narrow_listener_refuses_what_it_does_not_name() {
-        let policy = Policy::only(&[b"ls"]);
-        assert!(policy.allow_run(b"ls").is_ok());
-        let refused = policy.allow_run(b"/tmp/ls").unwrap_err();
-        assert_eq!(refused.code, Code::Denied);
-        assert!(refused.text.contains("ls"));
+    fn the_users_own_socket_has_everything_there_is_and_less_where_no_command_is_allowed() {
+        let mut policy = InForce::resume(None, None);
+        assert_eq!(policy.judge(&["host_exec", "teleport", "clipboard"]), (vec!["host_exec", "clipboard"], vec!["teleport"]));
+        policy.policy = Policy::nothing();
+        assert_eq!(policy.judge(&["host_exec", "notify"]), (vec![], vec!["host_exec", "notify"]));
     }
 }

@@ -10,15 +10,23 @@ use std::io::{Read, Write};
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Changes with the layout of [`Saved`]. An image that does not know it says so, and the old one stays.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub struct Saved {
+    /// Of the earlier image.
+    pub release: String,
+    /// Callers that wait to hear what became of the reload.
+    pub reload_asked: Vec<u64>,
     pub started_ms: u64,
     pub served: u64,
     pub next_id: u64,
     pub listener: SavedListener,
     pub callers: Vec<SavedCaller>,
+    /// The text of the policy in force.
+    pub policy: Option<String>,
+    /// What is remembered, as it goes over the wire.
+    pub past: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
@@ -41,6 +49,8 @@ pub struct SavedCaller {
     /// A request that waits for its turn: the frame's bytes and descriptors.
     pub request: Option<(Vec<u8>, Vec<RawFd>)>,
     pub child: Option<SavedChild>,
+    /// Both ends of what holds the command's group, and the signal that our death makes.
+    pub group: Option<([RawFd; 2], u8)>,
     /// The pty leader that goes out with `Started`.
     pub leader: Option<RawFd>,
 }
@@ -105,10 +115,21 @@ mod tests {
             connection: Some(SavedConnection { fd: 7, incoming: vec![1], fds: vec![8], unsent: vec![2] }),
             request: Some((vec![9], vec![10])),
             child: Some(SavedChild::Monitored { monitor: 11, link: Some(12), command: 13 }),
+            group: Some(([14, 15], 1)),
             leader: None,
         };
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };
-        let saved = Saved { started_ms: 1, served: 2, next_id: 4, listener, callers: vec![caller] };
+        let saved = Saved {
+            release: "0.1".into(),
+            reload_asked: vec![3],
+            started_ms: 1,
+            served: 2,
+            next_id: 4,
+            listener,
+            callers: vec![caller],
+            policy: Some("{}".into()),
+            past: vec![0, 0],
+        };
         assert_eq!(read(write(&saved).unwrap().into()).unwrap(), saved);
 
         let mut other = files::memory_file(c"test").unwrap();

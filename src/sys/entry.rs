@@ -10,6 +10,27 @@ use crate::sys::process;
 use std::ffi::{CStr, c_char, c_int};
 use std::io::Write;
 
+/// An ELF note, `elf(5)`: the link editor puts notes into an executable's first page, where a copy of us under whatever name is
+/// known by it.
+#[repr(C)]
+struct Note {
+    name_length: u32,
+    content_length: u32,
+    kind: u32,
+    name: [u8; 4],
+}
+
+#[used]
+#[unsafe(link_section = ".note.bkt")]
+static NOTE: Note = Note { name_length: 4, content_length: 0, kind: 1, name: *b"bkt\0" };
+
+/// Whether an executable that begins so is one of ours, this version or another.
+pub fn is_ours(first_page: &[u8]) -> bool {
+    let [a, b, c] = [NOTE.name_length, NOTE.content_length, NOTE.kind].map(u32::to_ne_bytes);
+    let note = [a, b, c, NOTE.name].concat();
+    first_page.windows(note.len()).any(|window| window == note)
+}
+
 /// Defines the C `main` of the binary around a `fn(Invocation) -> End`.
 #[macro_export]
 macro_rules! entry {
@@ -24,12 +45,63 @@ macro_rules! entry {
             // SAFETY: the caller's promise.
             unsafe { $crate::sys::entry::start(argc, argv, envp, $run) }
         }
+
+        /// A stack that ends at once. No panic of this executable unwinds, and none shows where it came through; so the functions
+        /// that do (`https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/libgcc-s.html`) stand here,
+        /// empty, in place of the toolchain's. With them goes the reader of debug information in Rust's own library, which
+        /// starts from them: 270 KB. (A static glibc unwinds for reasons of its own and keeps them.)
+        #[cfg(all(panic = "abort", target_env = "musl"))]
+        #[allow(unsafe_code, non_snake_case)]
+        mod no_unwinding {
+            use std::ffi::{c_int, c_void};
+
+            type Visit = extern "C" fn(*mut c_void, *mut c_void) -> c_int;
+
+            /// `_URC_END_OF_STACK`, without a visit.
+            #[unsafe(no_mangle)]
+            extern "C" fn _Unwind_Backtrace(_visit: Visit, _data: *mut c_void) -> c_int {
+                5
+            }
+
+            /// `_URC_END_OF_STACK`: nobody catches it.
+            #[unsafe(no_mangle)]
+            extern "C" fn _Unwind_RaiseException(_exception: *mut c_void) -> c_int {
+                5
+            }
+
+            /// Follows the clean-up of a frame that is unwound: there is none.
+            #[unsafe(no_mangle)]
+            extern "C" fn _Unwind_Resume(_exception: *mut c_void) -> ! {
+                std::process::abort()
+            }
+
+            // The rest is asked of the unwinder, or told it, while it unwinds. All of them are here: a single one that were not
+            // would bring the toolchain's, and with it all the others a second time.
+            $crate::entry! { @asked _Unwind_DeleteException() -> () }
+            $crate::entry! { @asked _Unwind_FindEnclosingFunction() -> usize }
+            $crate::entry! { @asked _Unwind_GetCFA() -> usize }
+            $crate::entry! { @asked _Unwind_GetIP() -> usize }
+            $crate::entry! { @asked _Unwind_GetIPInfo(before: *mut c_int) -> usize }
+            $crate::entry! { @asked _Unwind_GetLanguageSpecificData() -> usize }
+            $crate::entry! { @asked _Unwind_GetRegionStart() -> usize }
+            $crate::entry! { @asked _Unwind_GetTextRelBase() -> usize }
+            $crate::entry! { @asked _Unwind_GetDataRelBase() -> usize }
+            $crate::entry! { @asked _Unwind_SetGR(register: c_int, value: usize) -> () }
+            $crate::entry! { @asked _Unwind_SetIP(value: usize) -> () }
+        }
+    };
+    (@asked $name:ident($($argument:ident: $type:ty),*) -> $answer:ty) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(_about: *mut c_void $(, $argument: $type)*) -> $answer {
+            $(let _ = $argument;)*
+            Default::default()
+        }
     };
 }
 
 /// Captures the invocation, runs, and ends the process as the run says.
 ///
-/// A panic, which is a bug of ours, ends it with a sentence and 125. Nothing is unwound, which saves 50 KB of code: what must be
+/// A panic, which is a bug of ours, ends it with a sentence and 125. Nothing is unwound, which saves much code: what must be
 /// undone when a process of ours dies is undone by the one that outlives it, as after SIGKILL (the monitor puts the terminal
 /// back, the daemon ends the command, the next daemon replaces the socket).
 ///

@@ -132,6 +132,19 @@ pub fn fill_standard() -> io::Result<()> {
     }
 }
 
+/// Gives our standard error an open description of its own that never blocks, where it is a pipe or a terminal: a reader that
+/// has stopped, or a Ctrl-S, costs log lines then, and not the daemon. Others who share the old description notice nothing.
+pub fn unblock_standard_error() {
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+    let blocks = |about: std::fs::Metadata| about.file_type().is_fifo() || matches!(standard(2), Standard::Terminal(_));
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    if std::fs::metadata("/proc/self/fd/2").is_ok_and(blocks)
+        && let Ok(own) = File::options().append(true).custom_flags(flags).open("/proc/self/fd/2")
+    {
+        become_standard(own, 2);
+    }
+}
+
 /// A pipe: what is written to the second is read from the first; both non-blocking and close-on-exec.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];

@@ -14,7 +14,7 @@ use crate::sys::process::{Inheritance, LIMITS, Limit};
 use crate::sys::raw::syscall;
 use crate::sys::signals::KernelAction;
 use crate::sys::{check, files};
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -39,12 +39,10 @@ impl Strings {
     /// `bytes` holds NUL-terminated strings; what follows the last NUL is ignored.
     pub fn new(bytes: Vec<u8>) -> Strings {
         let mut pointers = Vec::new();
-        let mut start = 0;
-        for (at, byte) in bytes.iter().enumerate() {
-            if *byte == 0 {
-                pointers.push(bytes[start..].as_ptr().cast());
-                start = at + 1;
-            }
+        let mut rest = &bytes[..];
+        while let Ok(next) = CStr::from_bytes_until_nul(rest) {
+            pointers.push(next.as_ptr());
+            rest = &rest[next.count_bytes() + 1..];
         }
         pointers.push(std::ptr::null());
         Strings { bytes, pointers }

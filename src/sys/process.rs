@@ -124,19 +124,6 @@ pub fn end_child(code: u8) -> ! {
     unsafe { libc::_exit(i32::from(code)) }
 }
 
-/// Waits until a child of ours has ended, for ever if need be.
-pub fn wait_for(pid: u32) -> io::Result<End> {
-    let mut status = 0;
-    loop {
-        // SAFETY: a valid int.
-        match check(unsafe { libc::waitpid(pid as libc::pid_t, &raw mut status, 0) }) {
-            Ok(_) => return Ok(End::from_wait_status(status)),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-}
-
 /// A forked child, and what it executes, gets this signal when its parent dies; children of its own do not (`prctl(2)`).
 pub fn end_with_parent(parent: u32, signal: u8) -> io::Result<()> {
     // SAFETY: numbers only.
@@ -188,6 +175,14 @@ pub fn next_change() -> Option<(u32, Change)> {
         Change::Ended(End::from_wait_status(status))
     };
     Some((pid as u32, change))
+}
+
+/// Waits for the end of one child.
+pub fn wait_for(pid: u32) -> io::Result<End> {
+    let mut status = 0;
+    // SAFETY: a valid int.
+    check(unsafe { libc::waitpid(pid as i32, &raw mut status, 0) })?;
+    Ok(End::from_wait_status(status))
 }
 
 /// Replaces this process; returns only where that failed.

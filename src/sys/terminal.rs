@@ -72,6 +72,11 @@ impl Modes {
         lines
     }
 
+    /// The same for a command that is out of its pty's foreground only because it shares the keyboard: what it writes must not stop it.
+    pub fn for_sharing(self) -> Modes {
+        Modes { local: self.local & !libc::TOSTOP, ..self }
+    }
+
     /// The same without echo.
     pub fn hidden(self) -> Modes {
         Modes { local: self.local & !libc::ECHO, ..self }

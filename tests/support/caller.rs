@@ -31,6 +31,16 @@ fn set_mask(mask: u64) {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK as libc::c_long, &raw const mask, 0usize, 8usize) };
 }
 
+/// Signals as a login leaves them, not as whoever runs the tests has them: a script's background job ignores SIGINT and SIGQUIT.
+pub fn with_default_signals(command: &mut Command) {
+    prepare(command, default_signals);
+}
+
+fn default_signals() {
+    (1..=64).for_each(|signal| set_disposition(signal, libc::SIG_DFL));
+    set_mask(0);
+}
+
 /// Nothing of whoever runs the tests: no controlling terminal, no further descriptors, default dispositions, empty mask.
 pub fn by_itself(command: &mut Command) {
     prepare(command, || {
@@ -38,8 +48,7 @@ pub fn by_itself(command: &mut Command) {
         unsafe { libc::setsid() };
         // SAFETY: flags only.
         unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        (1..=64).for_each(|signal| set_disposition(signal, libc::SIG_DFL));
-        set_mask(0);
+        default_signals();
     });
 }
 

@@ -7,6 +7,7 @@
 pub mod caller;
 pub mod peer;
 pub mod pty;
+pub mod realhost;
 pub mod sandbox;
 
 use std::fs;

@@ -16,6 +16,8 @@ pub struct Terminal {
     pub shown: Vec<u8>,
     /// How far `expect` has read.
     seen: usize,
+    /// The child is a shell that edits its lines itself.
+    is_shell: bool,
 }
 
 impl Terminal {
@@ -38,6 +40,7 @@ impl Terminal {
         };
         let stream = || follower.try_clone().unwrap();
         command.stdin(stream()).stdout(stream()).stderr(stream()).env("TERM", "xterm").env("PS1", "$ ").env_remove("PROMPT_COMMAND");
+        super::caller::with_default_signals(command);
         change(command, &follower);
         let number = follower.as_raw_fd();
         // SAFETY: only system calls between fork and exec; the follower's number is still open there.
@@ -51,7 +54,7 @@ impl Terminal {
             });
         }
         let child = command.spawn().unwrap();
-        Terminal { leader, follower, child, shown: Vec::new(), seen: 0 }
+        Terminal { leader, follower, child, shown: Vec::new(), seen: 0, is_shell: false }
     }
 
     pub fn send(&mut self, keys: &str) {
@@ -111,9 +114,12 @@ impl Terminal {
         super::eventually("a job has the foreground", || self.foreground() != self.child.id() as i32);
     }
 
-    /// Waits until a program has taken the keyboard: lines are not edited by this terminal any more.
+    /// Waits until a program has taken the keyboard: lines are not edited by this terminal any more, nor by the shell.
     #[track_caller]
     pub fn wait_until_raw(&self) {
+        if self.is_shell {
+            self.wait_for_job();
+        }
         super::eventually("the terminal is raw", || !self.is_cooked());
     }
 
@@ -218,6 +224,7 @@ pub fn bash(host: &super::Host) -> Terminal {
     command.env("BKT_SOCKET", host.socket()).env("BKT_SIDE", "container").env("HISTFILE", "").env("INPUTRC", "/dev/null");
     command.env("PATH", format!("{}:{}", std::path::Path::new(super::BKT).parent().unwrap().display(), std::env::var("PATH").unwrap()));
     let mut terminal = Terminal::run(&mut command);
+    terminal.is_shell = true;
     terminal.expect("$ ");
     terminal.send("bind 'set enable-bracketed-paste off' 2>/dev/null; X='bkt admin daemon exec --'; PS1='READY> '\r");
     terminal.expect("PS1='READY> '");

@@ -1,0 +1,62 @@
+//! The systemd user unit, in the words of `systemctl --user is-enabled` and `is-active`.
+
+use crate::checks::{Finding, Mend};
+
+/// The unit's name.
+pub const UNIT: &str = "bkt-hostd.service";
+
+/// What the service manager says.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit<'a> {
+    pub enabled: &'a str,
+    pub active: &'a str,
+    /// A daemon answers at the socket, and whether a service manager started it.
+    pub running: bool,
+    pub supervised: bool,
+}
+
+pub fn judge(unit: Unit<'_>) -> Option<Finding> {
+    match (unit.enabled, unit.active) {
+        ("", _) => None,
+        ("not-found", _) => {
+            let why = "the daemon is not there after the next login";
+            Some(Finding::warning(format!("the unit {UNIT} is not installed"), why, Mend::ByHand("bkt admin daemon install".to_string())))
+        }
+        ("masked" | "masked-runtime", _) => {
+            Some(Finding::broken(format!("the unit {UNIT} is masked"), "it cannot be started", Mend::ByHand(format!("systemctl --user unmask {UNIT}"))))
+        }
+        (_, "failed") => {
+            let mend = Mend::Run(&["systemctl", "--user", "restart", UNIT]);
+            Some(Finding::broken(format!("the unit {UNIT} has failed; 'bkt log' says why"), "the service manager has given it up", mend))
+        }
+        ("disabled", _) => {
+            Some(Finding::warning(format!("the unit {UNIT} is not enabled"), "the daemon is not there after the next login", Mend::Run(&["systemctl", "--user", "enable", UNIT])))
+        }
+        (_, active) if active != "active" && unit.running && !unit.supervised => {
+            let mend = Mend::ByHand(format!("bkt admin daemon stop && systemctl --user start {UNIT}"));
+            Some(Finding::warning(
+                format!("a daemon runs that was started by hand; the unit {UNIT} is {active}"),
+                "nobody starts it again when it ends, and its log is not in the journal",
+                mend,
+            ))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_of_the_unit_has_its_command() {
+        let mend = |enabled, active, supervised| judge(Unit { enabled, active, running: true, supervised }).map(|f| f.mend.command());
+        assert_eq!(mend("enabled", "active", true), None);
+        assert_eq!(mend("", "", false), None, "no service manager");
+        assert_eq!(mend("not-found", "inactive", false).unwrap(), "bkt admin daemon install");
+        assert_eq!(mend("disabled", "active", true).unwrap(), "systemctl --user enable bkt-hostd.service");
+        assert_eq!(mend("masked", "inactive", false).unwrap(), "systemctl --user unmask bkt-hostd.service");
+        assert_eq!(mend("enabled", "failed", false).unwrap(), "systemctl --user restart bkt-hostd.service");
+        assert_eq!(mend("enabled", "inactive", false).unwrap(), "bkt admin daemon stop && systemctl --user start bkt-hostd.service");
+    }
+}

@@ -1,0 +1,131 @@
+//! Other programs that we ask something: `systemctl`, `journalctl`. Their output comes through a pipe, their errors are ours.
+
+use crate::exit::End;
+use crate::invocation::Invocation;
+use crate::process::program;
+use crate::sys::files::{self, FileId};
+use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
+use crate::sys::process;
+use crate::sys::signals::{self, Target};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// The most of an answer that is kept.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// A program that runs, and the reading end of its output. Dropped, it is killed and waited for.
+pub struct Tool {
+    pub output: OwnedFd,
+    launch: Launch,
+    ended: Option<End>,
+}
+
+impl Tool {
+    /// Starts the first program of that name in our PATH; standard error goes where `errors` says: ours, or nowhere.
+    pub fn start(invocation: &Invocation, shims: &[PathBuf], words: &[&[u8]], errors: Errors) -> io::Result<Tool> {
+        let name = words.first().copied().unwrap_or(b"");
+        let found = program::candidates(name, invocation.var("PATH").unwrap_or(program::DEFAULT_PATH), shims);
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        // Blocking, both ends: programs do not expect otherwise.
+        let (output, input) = io::pipe()?;
+        let mut fds: Vec<OwnedFd> = vec![null.into(), input.into()];
+        let errors = match errors {
+            Errors::Ours => files::inherited(2).map(files::duplicate).transpose()?.map_or(0, |fd| {
+                fds.push(fd);
+                2
+            }),
+            Errors::Nowhere => 0,
+        };
+        let own = process::inheritance();
+        let terminated = |words: &mut dyn Iterator<Item = &[u8]>| Strings::new(words.flat_map(|word| [word, b"\0"].concat()).collect());
+        let plan = Plan {
+            candidates: found.paths,
+            searched: found.searched,
+            ourselves: FileId::default(),
+            args: terminated(&mut words.iter().copied()),
+            env: terminated(&mut invocation.env.iter().map(|entry| entry.to_bytes())),
+            directory: c"/".to_owned(),
+            refuge: None,
+            fds,
+            streams: [Some(0), Some(1), Some(errors)],
+            extra: vec![],
+            place: Place::NewSession,
+            inheritance: own,
+            own,
+            on_parent_death: signals::KILL,
+        };
+        Ok(Tool { launch: Launch::start(plan)?, output: files::keep_above_standard(output.into())?, ended: None })
+    }
+
+    /// Its end, which is waited for; an error where it was never that program.
+    pub fn wait(&mut self) -> io::Result<End> {
+        if self.ended.is_none() {
+            self.ended = Some(process::wait_for(self.launch.pid)?);
+        }
+        match self.launch.report() {
+            Report::Failed(_, error) => Err(error),
+            _ => Ok(self.ended.unwrap_or(End::Code(0))),
+        }
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            // Not waited for yet, so the number is its own.
+            let _ = signals::send(Target::Process(self.launch.pid), signals::KILL);
+            let _ = self.wait();
+        }
+    }
+}
+
+/// Where a tool's standard error goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Errors {
+    Ours,
+    Nowhere,
+}
+
+/// What a program says on standard output, and how it ended; an error where there is no such program, or no answer in time.
+pub fn ask(invocation: &Invocation, shims: &[PathBuf], words: &[&[u8]], within_ms: u64) -> io::Result<(End, Vec<u8>)> {
+    let by = process::monotonic_ms() + within_ms;
+    let mut tool = Tool::start(invocation, shims, words, Errors::Nowhere)?;
+    let mut said = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        if !is_readable(tool.output.as_fd(), by.saturating_sub(process::monotonic_ms())) {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+        match files::read(tool.output.as_fd(), &mut buffer)? {
+            0 => break,
+            length if said.len() < MAX_BYTES => said.extend_from_slice(&buffer[..length]),
+            _ => {}
+        }
+    }
+    Ok((tool.wait()?, said))
+}
+
+fn is_readable(fd: BorrowedFd<'_>, ms: u64) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::ZERO);
+    poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(words: &[&str], ms: u64) -> io::Result<(End, Vec<u8>)> {
+        let invocation = Invocation { args: vec![], env: vec![c"PATH=/usr/bin:/bin", c"ASKED=yes"] };
+        ask(&invocation, &[], &words.iter().map(|w| w.as_bytes()).collect::<Vec<_>>(), ms)
+    }
+
+    #[test]
+    fn a_program_is_asked_and_its_end_is_known() {
+        assert_eq!(asked(&["sh", "-c", "echo $ASKED; exit 3"], 10_000).unwrap(), (End::Code(3), b"yes\n".to_vec()));
+        assert_eq!(asked(&["no-such-program-here"], 10_000).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(asked(&["sleep", "100"], 20).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,63 @@
+//! The last refusals and failures, for `bkt status`: a ring, so that a day of them takes no more room than a minute.
+
+use crate::opid::OpId;
+use crate::proto::message::{Code, Failed};
+use std::collections::VecDeque;
+
+/// How many are kept.
+const KEPT: usize = 16;
+/// How much of a sentence is kept; the log has all of it.
+const TEXT_BYTES: usize = 400;
+
+struct Kept {
+    op: Option<OpId>,
+    at_ms: u64,
+    code: u8,
+    text: String,
+}
+
+#[derive(Default)]
+pub struct Errors(VecDeque<Kept>);
+
+impl Errors {
+    /// What an image before us kept.
+    pub fn resume(before: &[Failed<'_>]) -> Errors {
+        Errors(before.iter().map(|e| Kept { op: OpId::from_bits(e.op), at_ms: e.at_ms, code: e.code, text: e.text.to_string() }).collect())
+    }
+
+    pub fn note(&mut self, op: Option<OpId>, at_ms: u64, code: Code, text: &str) {
+        // A shim on its own side is told so, and goes on: nothing has failed.
+        if code == Code::SameSide {
+            return;
+        }
+        if self.0.len() >= KEPT {
+            self.0.pop_front();
+        }
+        let end = (0..=TEXT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let text = text[..end].to_string();
+        self.0.push_back(Kept { op, at_ms, code: code as u8, text });
+    }
+
+    /// The oldest first.
+    pub fn told(&self) -> Vec<Failed<'_>> {
+        self.0.iter().map(|e| Failed { op: e.op.map_or(0, OpId::bits), at_ms: e.at_ms, code: e.code, text: &e.text }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_are_kept_and_no_more_of_them_than_fits() {
+        let mut errors = Errors::default();
+        errors.note(None, 0, Code::SameSide, "no error");
+        for at_ms in 0..20 {
+            errors.note(OpId::from_bits(at_ms + 1), at_ms, Code::Denied, &"\u{e9}".repeat(300));
+        }
+        let told = errors.told();
+        assert_eq!((told.len(), told[0].at_ms, told[15].op), (KEPT, 4, 20));
+        assert_eq!(told[0].text.len(), TEXT_BYTES);
+        assert_eq!(Errors::resume(&told).told(), told);
+    }
+}

@@ -1,0 +1,116 @@
+//! What the machine is like, as far as a service of its user is concerned.
+
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+use crate::paths;
+use crate::service::unit::NAME;
+use crate::sys::process;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Who could start the daemon at login.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Manager {
+    /// The user's systemd, which answers.
+    Systemd(Unit),
+    /// systemd is there, and the user's own does not answer; why.
+    Unreachable(String),
+    /// A desktop that starts what is in its autostart directory.
+    Desktop,
+    None,
+}
+
+/// The unit, as the user's systemd has it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Unit {
+    /// `active`, `inactive`, `failed`, …
+    pub state: String,
+    pub main_pid: u32,
+    /// `enabled`, `disabled`, empty where there is no unit.
+    pub enabled: String,
+    /// The file it was read from.
+    pub file: String,
+    /// Its user manager outlives the last session.
+    pub lingers: bool,
+}
+
+/// Where our files are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Files {
+    pub bkt: PathBuf,
+    pub unit: PathBuf,
+    pub autostart: PathBuf,
+}
+
+impl Files {
+    pub fn of(invocation: &Invocation) -> Result<Files> {
+        let bkt = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+        let config = paths::config_directory(invocation).ok_or_else(|| Error::new("HOME is not set: there is no place for a unit"))?;
+        let config = config.parent().unwrap_or(Path::new("/"));
+        Ok(Files {
+            bkt: Path::new(OsStr::from_bytes(bkt.as_bytes())).to_path_buf(),
+            unit: config.join("systemd/user").join(NAME),
+            autostart: config.join("autostart/bkt-hostd.desktop"),
+        })
+    }
+}
+
+/// The text of a file, `None` where there is none.
+pub fn text_of(path: &Path) -> Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(format!("read {}", path.display()), &e)),
+    }
+}
+
+/// Looks who could start the daemon.
+pub fn manager(invocation: &Invocation) -> Manager {
+    // sd_booted(3).
+    if Path::new("/run/systemd/system").is_dir() {
+        return match ask_systemd(invocation) {
+            Ok(unit) => Manager::Systemd(unit),
+            Err(e) => Manager::Unreachable(e.text),
+        };
+    }
+    let desktop = ["XDG_CURRENT_DESKTOP", "WAYLAND_DISPLAY", "DISPLAY"].iter().any(|name| invocation.var(name).is_some());
+    if desktop { Manager::Desktop } else { Manager::None }
+}
+
+fn ask_systemd(invocation: &Invocation) -> Result<Unit> {
+    let shown = systemctl(invocation, &["show", "--property=ActiveState,MainPID,UnitFileState,FragmentPath", NAME])?;
+    let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or("").to_string();
+    Ok(Unit {
+        state: value("ActiveState"),
+        main_pid: value("MainPID").parse().unwrap_or(0),
+        enabled: value("UnitFileState"),
+        file: value("FragmentPath"),
+        lingers: lingers(invocation),
+    })
+}
+
+/// As logind keeps it, loginctl(1).
+fn lingers(invocation: &Invocation) -> bool {
+    let user = invocation.var("USER").or_else(|| invocation.var("LOGNAME"));
+    user.is_some_and(|user| !user.contains(&b'/') && Path::new("/var/lib/systemd/linger").join(OsStr::from_bytes(user)).exists())
+}
+
+/// Asks, or tells, the user's systemd something; its answer, or a sentence with its own words.
+pub fn systemctl(invocation: &Invocation, args: &[&str]) -> Result<String> {
+    let mut command = Command::new("systemctl");
+    command.arg("--user").args(args).stdin(Stdio::null());
+    // su(1) and cron leave it out; without it systemctl does not know whom to ask.
+    let runtime = paths::runtime_directory(invocation, process::user());
+    command.env("XDG_RUNTIME_DIR", &runtime);
+    let doing = || format!("systemctl --user {}", args.join(" "));
+    let output = command.output().map_err(|e| Error::io(doing(), &e))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(format!("{}: {}", doing(), said.trim().replace('\n', "; "))))
+}

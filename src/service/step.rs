@@ -1,0 +1,77 @@
+//! The steps of an installation, and how each is done.
+
+use crate::document;
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+use crate::process::environment;
+use crate::service::facts;
+use crate::service::unit::NAME;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    Write {
+        path: PathBuf,
+        text: String,
+    },
+    /// Renames a file that is not ours.
+    KeepAside {
+        path: PathBuf,
+        as_: PathBuf,
+    },
+    Remove(PathBuf),
+    Systemctl(&'static [&'static str]),
+    /// Stops the unit.
+    Stop,
+    /// Starts a daemon that nobody supervises.
+    Start,
+    /// Asks the daemon whether it is the unit's; done by whoever can talk to it.
+    Verify,
+    Say(String),
+}
+
+impl Step {
+    /// One line for a person.
+    pub fn describe(&self) -> String {
+        match self {
+            Step::Write { path, .. } => format!("write {}", path.display()),
+            Step::KeepAside { path, as_ } => format!("keep {} as {}", path.display(), as_.display()),
+            Step::Remove(path) => format!("remove {}", path.display()),
+            Step::Systemctl(args) => format!("systemctl --user {}", args.join(" ")),
+            Step::Stop => format!("systemctl --user stop {NAME}"),
+            Step::Start => "start the daemon".into(),
+            Step::Verify => "ask the daemon".into(),
+            Step::Say(text) => text.clone(),
+        }
+    }
+}
+
+/// Does one step.
+pub fn perform(step: &Step, bkt: &Path, invocation: &Invocation) -> Result<()> {
+    match step {
+        Step::Write { path, text } => document::write(path, text),
+        Step::KeepAside { path, as_ } => fs::rename(path, as_).map_err(|e| Error::io(format!("rename {} to {}", path.display(), as_.display()), &e)),
+        Step::Remove(path) => fs::remove_file(path).map_err(|e| Error::io(format!("remove {}", path.display()), &e)),
+        Step::Systemctl(args) => facts::systemctl(invocation, args).map(drop).map_err(|e| Error::new(format!("{}; see 'journalctl --user -u bkt-hostd'", e.text))),
+        Step::Stop => {
+            // As a command of the daemon that is stopped, we would wait for our own end.
+            let of_the_daemon = invocation.var(environment::DEPTH).is_some();
+            let args: &[&str] = if of_the_daemon { &["stop", "--no-block", NAME] } else { &["stop", NAME] };
+            facts::systemctl(invocation, args).map(drop)
+        }
+        Step::Start => start(bkt),
+        Step::Verify | Step::Say(_) => Ok(()),
+    }
+}
+
+/// A daemon of its own session, which writes its log to the usual file.
+fn start(bkt: &Path) -> Result<()> {
+    let null = || File::options().read(true).write(true).open("/dev/null").map_or_else(|_| Stdio::null(), Stdio::from);
+    let mut command = Command::new(bkt);
+    command.args([OsStr::new("bkt-hostd"), OsStr::new("--log-file")]).process_group(0).current_dir("/").stdin(null()).stdout(null()).stderr(null());
+    command.spawn().map(drop).map_err(|e| Error::io(format!("start {}", bkt.display()), &e))
+}
