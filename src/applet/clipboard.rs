@@ -1,7 +1,7 @@
 //! The host's clipboard: `bkt-clipboard`, and the names that scripts know: each reads its own options, and all ask for the same.
 
 use crate::applet::interceptor::{self, Asked};
-use crate::applet::{Call, RELEASE, output, perform, usage};
+use crate::applet::{Call, RELEASE, output, usage};
 use crate::client::local;
 use crate::desktop::clipboard::{self, Action, Request, Selection};
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ pub fn run(call: &Call) -> Result<End> {
     match ask(call, &request)? {
         Asked::Ended(end) => Ok(end),
         // There is no real program of this name: it is done here.
-        Asked::Here => clipboard::run(&request, &mut perform::programs(call)).map(|()| End::Code(0)),
+        Asked::Here => clipboard::run(&request, &mut interceptor::programs(call)).map(|()| End::Code(0)),
         Asked::NoDaemon(path, why) => Err(local::no_daemon(&path, &why)),
     }
 }

@@ -3,6 +3,7 @@
 use crate::applet::{Call, RELEASE};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome, WantPty};
+use crate::desktop::programs::Programs;
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::paths;
@@ -83,6 +84,11 @@ fn with_name(call: &Call, exec: impl FnOnce(&[&CStr]) -> Error) -> Result<End> {
     let mut args: Vec<&CStr> = vec![&name];
     args.extend(call.invocation.args.iter().skip(1));
     Err(exec(&args))
+}
+
+/// The host's programs, as this process sees them.
+pub fn programs(call: &Call) -> Programs<'_> {
+    Programs { invocation: &call.invocation, shims: paths::shim_directories(&call.invocation), set: vec![] }
 }
 
 /// What was typed after the name.

@@ -1,13 +1,11 @@
 //! `bkt-perform CAPABILITY DIRECTORY SCHEMES -- WORDS…`: does what a container was granted. The daemon starts it; what stands
 //! before `--` is the daemon's, what stands after it is a stranger's.
 
-use crate::applet::{Call, clipboard, notify};
+use crate::applet::{Call, clipboard, interceptor, notify};
 use crate::desktop::open::Target;
-use crate::desktop::programs::Programs;
 use crate::desktop::{self, open};
 use crate::error::{Error, Result};
 use crate::exit::End;
-use crate::paths;
 use crate::proto::capability::Capability;
 use crate::sys::files;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +19,7 @@ pub fn run(call: &Call) -> Result<End> {
         return Err(Error::new("bkt-perform is started by the daemon, not by hand"));
     };
     let (handed, schemes) = (Path::new(OsStr::from_bytes(handed)), String::from_utf8_lossy(schemes));
-    let mut programs = programs(call);
+    let mut programs = interceptor::programs(call);
     let owned = || words.iter().map(|w| OsStr::from_bytes(w).to_os_string()).collect::<Vec<OsString>>();
     match std::str::from_utf8(capability).ok().and_then(Capability::from_word) {
         Some(Capability::Notify) => desktop::notify::show(notify::sent(owned())?, &mut programs, handed)?,
@@ -30,11 +28,6 @@ pub fn run(call: &Call) -> Result<End> {
         Some(Capability::HostExec) | None => return Err(Error::new("bkt-perform does not know this capability")),
     }
     Ok(End::Code(0))
-}
-
-/// The host's programs, as this process sees them.
-pub fn programs(call: &Call) -> Programs<'_> {
-    Programs { invocation: &call.invocation, shims: paths::shim_directories(&call.invocation), set: vec![] }
 }
 
 fn target(words: &[&[u8]]) -> Result<Target> {

@@ -83,17 +83,17 @@ impl InForce {
     pub fn allow(&self, run: &Run<'_>, context: &Context) -> Result<Capability, Refusal> {
         match Capability::from_number(run.capability) {
             Some(Capability::HostExec) if self.grants(Capability::HostExec) => self.allow_run(run, context).map(|()| Capability::HostExec),
-            Some(Capability::HostExec) => Err(self.not_granted(&format!("{} is denied: host_exec", shown(plan::name(run))))),
+            Some(Capability::HostExec) => Err(self.not_granted(&shown(plan::name(run)), ": it is a command, and host_exec is not granted")),
             Some(capability) if self.grants(capability) => Ok(capability),
-            Some(capability) => Err(self.not_granted(capability.word())),
+            Some(capability) => Err(self.not_granted(capability.word(), "")),
             None => Err(Refusal::new(Code::Denied, format!("this daemon knows no capability of number {}: install the same bkt on both sides", run.capability))),
         }
     }
 
-    fn not_granted(&self, what: &str) -> Refusal {
+    fn not_granted(&self, what: &str, why: &str) -> Refusal {
         let granted: Vec<&str> = Capability::ALL.iter().filter(|c| self.grants(**c)).map(|c| c.word()).collect();
         let granted = if granted.is_empty() { "nothing".to_string() } else { granted.join(", ") };
-        Refusal::new(Code::Denied, format!("{what} is not granted by the host's policy {} (granted: {granted}); the host's user can allow it there", self.shown_path()))
+        Refusal::new(Code::Denied, format!("{what} is denied by the host's policy {}{why} (granted: {granted}); the host's user can allow it there", self.shown_path()))
     }
 
     /// The schemes of URIs that may be opened, with commas between.
