@@ -371,7 +371,7 @@ impl Conversation {
 
 /// The request's bytes, and the descriptors that travel with it.
 fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams, inheritance: Inheritance, op: OpId) -> Result<(Vec<u8>, Vec<BorrowedFd<'s>>)> {
-    let mut env = Vec::new();
+    let mut env = Vec::with_capacity(invocation.env.iter().map(|entry| entry.count_bytes() + 1).sum());
     for entry in &invocation.env {
         env.extend_from_slice(entry.to_bytes_with_nul());
     }
