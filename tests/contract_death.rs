@@ -69,7 +69,8 @@ fn a_killed_clients_command_is_hung_up_on_at_once_with_its_whole_group() {
 fn a_stopped_command_is_continued_to_notice() {
     let host = Host::start();
     let before = host.descriptors();
-    let script = r#"trap 'echo 1 >"$0/hung-up"; exit' HUP; echo $$ >"$0/leader"; while :; do sleep 0.05; done"#;
+    // It forks nothing meanwhile: a shell whose child stops between vfork and exec is not stopped itself.
+    let script = r#"trap 'echo 1 >"$0/hung-up"; exit' HUP; sleep 1000 & echo $$ >"$0/leader"; wait"#;
     let (mut client, group) = started(&host, script, &["leader"]);
     kill(client.id(), libc::SIGTSTP);
     eventually("it is stopped", || support::state(group[0]) == Some('T'));
@@ -110,6 +111,60 @@ fn children_that_ignore_what_ended_their_leader_are_ended_too() {
     kill_and_wait(client);
     end_soon(&group);
     rests_as(&host, before);
+}
+
+/// In a PID namespace of its own, where numbers are given again as told and nobody else notices.
+const STRANGER: &str = r#"
+export BKT_SOCKET=$DIR/bkt/host.sock BKT_SIDE=container XDG_RUNTIME_DIR=$DIR
+until_true() { for n in $(seq 400); do eval "$1" && return; sleep 0.05; done; echo "never: $1"; exit 1; }
+"$BKT" bkt-hostd 2>&1 &
+until_true '"$BKT" admin daemon status >/dev/null'
+"$BKT" admin daemon exec -- sh -c '(trap "" HUP; exec sleep 1000) & echo $! >"$0/deaf"; sleep 0.1; echo $$ >"$0/leader"; wait' "$DIR" &
+until_true '[ -s "$DIR/leader" ]'
+read leader <"$DIR/leader"; read deaf <"$DIR/deaf"
+kill -KILL $!
+until_true '[ ! -e /proc/$leader ]'
+# The rest of the group ends by itself, and its number is given to a stranger's group.
+kill -KILL $deaf
+until_true '[ ! -e /proc/$deaf ]'
+set -m
+echo $((leader - 1)) >/proc/sys/kernel/ns_last_pid; sleep 1000 &
+[ $! = $leader ] || { echo "the stranger is $!, not $leader"; exit 1; }
+# Longer than the ladder.
+sleep 9
+kill -0 $leader && [ "$(cat /proc/$leader/comm)" = sleep ] && echo "the stranger lives"
+"#;
+
+#[test]
+fn a_strangers_group_that_got_the_number_of_the_commands_is_not_signalled() {
+    let dir = support::TempDir::new();
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", STRANGER]).env("BKT", support::BKT).env("DIR", &dir.0).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert!(support::text(&output.stdout).ends_with("the stranger lives\n"), "{output:?}");
+}
+
+#[test]
+fn a_killed_daemons_commands_are_hung_up_on_with_their_whole_groups() {
+    let script = r#"sleep 1000 & echo $! >"$0/child"; (sh -c 'echo $$ >"$0/deep"; exec sleep 1000' "$0"; :) & echo $$ >"$0/leader"; wait"#;
+    for reloaded in [false, true] {
+        let host = Host::start();
+        // What a command has left behind that has ended is not hung up on.
+        let (mut returned, left) = started(&host, r#"sleep 1000 >/dev/null 2>&1 & echo $! >"$0/left"; sleep 0.1; exit 3"#, &["left"]);
+        assert_eq!(returned.wait().unwrap().code(), Some(3));
+        let left = Stray(left[0]);
+        let mut command = host.sh(script);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let (client, group) = started_by(&host, command, &["child", "deep", "leader"]);
+        eventually("the client knows that its command runs: it has closed its copies", || fs::read_link(format!("/proc/{}/fd/2", client.id())).is_err());
+        if reloaded {
+            assert!(host.bkt(["admin", "daemon", "reload"]).output().unwrap().status.success());
+        }
+        assert!(group.iter().all(|pid| lives(*pid)), "a daemon that lives hangs up on nobody");
+        host.signal_daemon(libc::SIGKILL);
+        end_soon(&group);
+        assert!(lives(left.0));
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! `bkt admin daemon …` and `bkt status`: what people and scripts ask of the daemon.
+//! `bkt admin daemon …`: what people and scripts ask of the daemon.
 
 use crate::applet::{Call, RELEASE, output, usage};
 use crate::client::ask::{self, Found};
-use crate::client::local::{self, Side};
+use crate::client::local;
 use crate::client::run::{self, Command, Outcome, Times};
 use crate::error::{Error, Result};
 use crate::exit::End;
@@ -49,28 +49,11 @@ pub fn status(call: &Call, args: Vec<OsString>) -> Result<End> {
     let json = wants_json(args, "status")?;
     let sockets = call.sockets();
     let found = ask::status(&sockets, call.op)?;
-    output::print(&if json { to_json(&State::of(&found, &sockets)) } else { describe(&found, &sockets) });
+    output::print(&if json { crate::document::text(&State::of(&found, &sockets)) } else { describe(&found, &sockets) });
     Ok(End::Code(code(&found)))
 }
 
-/// `bkt status`: this side and the daemon.
-pub fn overview(call: &Call, args: Vec<OsString>, side: Side) -> Result<End> {
-    let json = wants_json(args, "status")?;
-    let sockets = call.sockets();
-    let found = ask::status(&sockets, call.op)?;
-    let side = match side {
-        Side::Host => "host",
-        Side::Container => "container",
-    };
-    output::print(&if json {
-        to_json(&Overview { side, version: RELEASE, daemon: State::of(&found, &sockets) })
-    } else {
-        format!("bkt {RELEASE} on the {side}\n\n{}", describe(&found, &sockets))
-    });
-    Ok(End::Code(code(&found)))
-}
-
-fn code(found: &Found) -> u8 {
+pub fn code(found: &Found) -> u8 {
     match found {
         Found::Running(_) => 0,
         Found::Stale(_) => STALE,
@@ -78,7 +61,7 @@ fn code(found: &Found) -> u8 {
     }
 }
 
-fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
+pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
     let status = match found {
         Found::Running(status) => status,
         Found::Stale(path) => return format!("daemon:  not running\nsocket:  {} (stale: nobody listens; the next daemon replaces it)\nstart:   bkt-hostd\n", path.display()),
@@ -112,17 +95,22 @@ fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
 
 /// What `--json` prints; its fields are documented in the README.
 #[derive(Serialize)]
-struct Overview<'a> {
-    side: &'a str,
-    version: &'a str,
-    daemon: State,
-}
-
-#[derive(Serialize)]
 #[serde(tag = "state")]
-enum State {
+pub enum State {
     #[serde(rename = "running")]
-    Running { socket: String, version: String, pid: u32, uptime_ms: u64, served: u64, descriptors: u32, descriptor_limit: u64, running: Vec<Run> },
+    Running {
+        socket: String,
+        version: String,
+        pid: u32,
+        uptime_ms: u64,
+        served: u64,
+        descriptors: u32,
+        descriptor_limit: u64,
+        supervised: bool,
+        policy: Option<String>,
+        policy_error: Option<String>,
+        running: Vec<Run>,
+    },
     #[serde(rename = "stale")]
     Stale { socket: String },
     #[serde(rename = "not running")]
@@ -130,7 +118,7 @@ enum State {
 }
 
 #[derive(Serialize)]
-struct Run {
+pub struct Run {
     op_id: Option<String>,
     pid: u32,
     since_ms: u64,
@@ -149,7 +137,8 @@ struct RoundTrip {
 }
 
 impl State {
-    fn of(found: &Found, sockets: &[std::path::PathBuf]) -> State {
+    pub fn of(found: &Found, sockets: &[std::path::PathBuf]) -> State {
+        let some = |text: String| Some(text).filter(|t| !t.is_empty());
         let shown_path = |path: &std::path::Path| path.display().to_string();
         let run = |r: &ask::Running| Run { op_id: r.op.map(|op| op.to_string()), pid: r.pid, since_ms: r.since_ms, name: shown(&r.name), terminal: r.terminal };
         match found {
@@ -163,17 +152,16 @@ impl State {
                 served: status.served,
                 descriptors: status.descriptors,
                 descriptor_limit: status.descriptor_limit,
+                supervised: status.supervised,
+                policy: some(shown(&status.policy)),
+                policy_error: some(status.policy_error.clone()),
                 running: status.running.iter().map(run).collect(),
             },
         }
     }
 }
 
-fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
-}
-
-fn duration(ms: u64) -> String {
+pub fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
         0..60 => format!("{}.{:03} s", s, ms % 1000),
@@ -200,7 +188,7 @@ pub fn test(call: &Call, args: Vec<OsString>) -> Result<End> {
     }
     let [connect, spawn, run, total] = [0, 1, 2, 3].map(|part| median(&all, part));
     output::print(&if json {
-        to_json(&RoundTrip { command: "true", runs: TEST_RUNS, connect_us: connect, spawn_us: spawn, run_us: run, total_us: total })
+        crate::document::text(&RoundTrip { command: "true", runs: TEST_RUNS, connect_us: connect, spawn_us: spawn, run_us: run, total_us: total })
     } else {
         format!(
             "ok: 'true' ran through the daemon {TEST_RUNS} times; medians:\n  connect {connect:>6} µs\n  spawn   {spawn:>6} µs\n  run     {run:>6} µs\n  total   {total:>6} µs\n"
@@ -293,7 +281,10 @@ fn read_exec_options(args: Vec<OsString>) -> Result<Command> {
 
 pub fn reload(call: &Call) -> Result<End> {
     output::print(&ask::reload(&call.sockets(), call.op)?);
-    Ok(End::Code(0))
+    match ask::status(&call.sockets(), call.op)? {
+        Found::Running(status) if !status.policy_error.is_empty() => Err(Error::new(format!("{}; the policy stays as it was", status.policy_error))),
+        _ => Ok(End::Code(0)),
+    }
 }
 
 pub fn stop(call: &Call) -> Result<End> {

@@ -149,7 +149,7 @@ fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()
 fn open_log(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
     let path = match path {
         Some(path) => std::path::absolute(&path).map_err(|e| Error::io(path.display(), &e))?,
-        None => paths::state_directory(invocation).ok_or_else(|| Error::new("HOME is not set: say which file, --log-file=PATH"))?.join("hostd.log"),
+        None => paths::log_file(invocation).ok_or_else(|| Error::new("HOME is not set: say which file, --log-file=PATH"))?,
     };
     let failed = |e| Error::io(format!("open the log file {}", path.display()), &e);
     if let Some(directory) = path.parent() {

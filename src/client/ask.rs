@@ -25,6 +25,8 @@ pub struct Status {
     pub supervised: bool,
     pub policy: Vec<u8>,
     pub policy_stamp: u64,
+    /// `NAME=VALUE`, NUL-terminated.
+    pub session: Vec<u8>,
     pub policy_error: String,
     /// The daemon's root directory is ours: this is its side.
     pub same_side: bool,
@@ -91,6 +93,7 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
                 descriptor_limit: status.descriptor_limit,
                 supervised: status.supervised,
                 policy: status.policy.0.to_vec(),
+                session: status.session.0.to_vec(),
                 policy_stamp: status.policy_stamp,
                 policy_error: status.policy_error.to_string(),
                 same_side: files::file_id(c"/").is_ok_and(|root| (root.device, root.inode) == status.root),

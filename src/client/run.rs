@@ -93,7 +93,9 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
             conversation.signals.restore_mask(conversation.passed_on);
             Ok(Outcome::SameSide)
         }
-        First::Started { leader } => {
+        First::Started { descriptor } => {
+            // Without a terminal there is nothing to be done with it, but to keep it open to the end.
+            let (leader, _kept) = if describes_terminal(&streams) { (descriptor, None) } else { (None, descriptor) };
             times.started = process::monotonic_us();
             if command.detach {
                 return Ok(Outcome::Ended(End::Code(0)));
@@ -116,7 +118,7 @@ struct Conversation {
 }
 
 enum First {
-    Started { leader: Option<OwnedFd> },
+    Started { descriptor: Option<OwnedFd> },
     SameSide,
 }
 
@@ -183,9 +185,9 @@ impl Conversation {
                     // Taken; it starts when its turn comes, and that may be any time.
                     kind::Accepted => self.deadline = None,
                     kind::Started => {
-                        let leader = frame.fds.pop().map(files::keep_above_standard).transpose().map_err(|e| Error::io("keep the pty's leader", &e))?;
+                        let descriptor = frame.fds.pop().map(files::keep_above_standard).transpose().map_err(|e| Error::io("keep the pty's leader", &e))?;
                         self.deadline = None;
-                        return Ok(First::Started { leader });
+                        return Ok(First::Started { descriptor });
                     }
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
@@ -415,15 +417,27 @@ fn unexpected(kind: u8) -> Error {
     Error::new(format!("the daemon answered with a message of kind {kind}, which we do not know: install the same bkt on both sides"))
 }
 
-/// Puts standard error back where it was, for one last sentence.
+/// Puts standard error back where it was, for one last sentence. Where the command was the last that wrote to a pipe, its reader may
+/// have gone with it: then a person at the terminal hears of it there.
 fn regain_voice(voice: Option<OwnedFd>) {
-    if let Some(file) = voice.and_then(|v| files::open_handle_for_writing(&v).ok()) {
+    let Some(voice) = voice else { return };
+    let is_heard = |file: &std::fs::File| {
+        let mut wait = Wait::with_capacity(1);
+        wait.watch((), file.as_fd(), false, true);
+        wait.run(0, Some(0)).iter().all(|(_, ready)| !ready.hangup)
+    };
+    let file = files::open_handle_for_writing(&voice).ok().filter(is_heard);
+    if let Some(file) = file.or_else(|| files::open_terminal(c"/dev/tty").ok().map(std::fs::File::from)) {
         files::become_standard_error(file);
     }
 }
 
+fn describes_terminal(streams: &Streams) -> bool {
+    streams.terminal.is_some() || streams.forced
+}
+
 fn describe(streams: &Streams) -> Option<Terminal> {
-    let wanted = streams.terminal.is_some() || streams.forced;
+    let wanted = describes_terminal(streams);
     let fd = streams.terminal.as_ref().map(|t| t.fd.as_fd());
     wanted.then(|| Terminal { modes: streams.modes, size: fd.and_then(|fd| terminal::size(fd).ok()).unwrap_or_default(), foreground: streams.foreground, passed: fd.is_some() })
 }

@@ -57,7 +57,8 @@ kinds! {
     Stop = 8;
     HelloAnswer<'a> = 129;
     Accepted = 130;
-    /// Descriptors: the pty's leader where the run has a terminal, else none.
+    /// Descriptors: the pty's leader where the run has a terminal; else none, or one that is only to be kept open: it has the
+    /// command's group hung up on when the server dies.
     Started = 131;
     Stopped = 132;
     Continued = 133;
@@ -245,6 +246,10 @@ pub struct Refused<'a> {
     pub text: &'a str,
 }
 
+/// What commands are lost without, and what is told of the daemon's environment: to its own user, who asks whether it is of the
+/// session of now.
+pub const OF_THE_SESSION: &[&str] = &["PATH", "WAYLAND_DISPLAY", "DISPLAY", "DBUS_SESSION_BUS_ADDRESS"];
+
 /// How the daemon is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Status<'a> {
@@ -261,6 +266,9 @@ pub struct Status<'a> {
     pub clock_ms: u64,
     /// A service manager started it, and will again.
     pub supervised: bool,
+    /// Those variables of the daemon that [`OF_THE_SESSION`] names, as NUL-terminated strings.
+    #[serde(borrow)]
+    pub session: Bytes<'a>,
     /// The policy file that narrows what is allowed; empty where none does.
     #[serde(borrow)]
     pub policy: Bytes<'a>,
@@ -495,6 +503,7 @@ mod tests {
             root: (8, 9),
             clock_ms: 6,
             supervised: true,
+            session: Bytes(b"A=1\0"),
             policy: Bytes(b"/p"),
             policy_stamp: 10,
             policy_error: "bad",
@@ -503,7 +512,7 @@ mod tests {
         };
         assert_eq!(
             body(encode(&status, 0, None)),
-            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
+            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x04A=1\0\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
         );
         let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
         assert_eq!(body(encode(&hello, 0, None)), (1, b"\x050.1.0\x03dev\x01\x06notify".to_vec()));

@@ -28,7 +28,7 @@ use crate::sys::allocator;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
 use crate::sys::process::{self, Change};
-use crate::sys::signals::{self, SignalReader, SignalSet, Target};
+use crate::sys::signals::{self, Group, SignalReader, SignalSet, Target};
 use crate::sys::socket;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
@@ -38,7 +38,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Connections at once. A run needs one descriptor of ours, two with a terminal; the kernel's usual hard limit is 4096 or more.
+/// Connections at once. A run needs one descriptor of ours, two with a terminal, three where it lasts; the kernel's usual hard limit is 4096 or more.
 const MAX_CALLERS: usize = 4096;
 /// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some. A fifth of a limit that is very low.
 const SPARE_DESCRIPTORS: u64 = 32;
@@ -112,6 +112,8 @@ struct Caller {
     /// The run that waits for its turn.
     request: Option<Frame>,
     child: Option<Child>,
+    /// The command's group, where its leader's number is not enough.
+    group: Option<Group>,
     /// The pty's leader, until it goes to the client.
     leader: Option<OwnedFd>,
     name: Vec<u8>,
@@ -125,7 +127,7 @@ struct Caller {
 
 enum Child {
     /// The launch is waited for once it is watched; before, its end (SIGCHLD) tells of both.
-    Direct { pid: u32, launch: Option<Launch>, watched: bool },
+    Direct { pid: u32, launch: Option<Launch>, watched: bool, ended: bool },
     /// The link is `None` once the monitor has closed it.
     Monitored { monitor: Option<u32>, link: Option<OwnedFd>, command: u32 },
 }
@@ -344,15 +346,16 @@ impl Daemon {
             }
             let Some(at) = self.children.iter().position(|(child, _)| *child == pid) else { continue };
             let (_, id) = self.children[at];
-            if let Change::Ended(_) = change {
-                self.children.swap_remove(at);
-                if let Some(Child::Direct { launch: Some(launch), .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
-                    launch.child_has_ended();
-                }
-            }
             // What a child had to say before this is heard before this, and told in one go.
             if let Some(channel) = self.callers.get_mut(id).and_then(|c| c.channel.as_mut()) {
                 channel.hold();
+            }
+            if let Change::Ended(_) = change {
+                self.children.swap_remove(at);
+                if let Some(Child::Direct { ended, launch, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
+                    *ended = true;
+                    launch.iter_mut().for_each(Launch::child_has_ended);
+                }
             }
             self.on_child(id);
             let Some(caller) = self.callers.get_mut(id) else { continue };
@@ -448,6 +451,7 @@ impl Daemon {
             session: Session::new(now),
             request: None,
             child: None,
+            group: None,
             leader: None,
             name: vec![],
             directory: vec![],
@@ -702,7 +706,7 @@ impl Daemon {
             None => {
                 let launch = Launch::start(plan).map_err(internal)?;
                 let pid = launch.pid;
-                caller.child = Some(Child::Direct { pid, launch: Some(launch), watched: false });
+                caller.child = Some(Child::Direct { pid, launch: Some(launch), watched: false, ended: false });
                 pid
             }
             Some(pty) => {
@@ -777,7 +781,20 @@ impl Daemon {
 
     fn on(&mut self, id: u64, event: Event) {
         let Some(caller) = self.callers.get_mut(id) else { return };
+        let had_leader = !matches!(caller.session.state(), State::Sweeping { .. } | State::Over);
         let actions = caller.session.on(event, process::monotonic_ms());
+        // Its leader has been waited for in this instant, if not by us. Later, the number may be a stranger's.
+        let sweeps = match caller.session.state() {
+            State::Sweeping { .. } => true,
+            State::Over => actions.iter().any(|action| matches!(action, Action::SignalGroup(_))),
+            _ => false,
+        };
+        if had_leader
+            && sweeps
+            && let (None, Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. })) = (&caller.group, &caller.child)
+        {
+            caller.group = Group::hold(*pid).ok();
+        }
         for action in actions {
             self.act(id, action);
         }
@@ -830,12 +847,16 @@ impl Daemon {
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => pid,
             None => 0,
         };
-        let fds = caller.leader.take().into_iter().collect();
-        self.reply(id, &message::Started { pid }, fds);
+        let fd = caller.leader.take().or_else(|| caller.hang_up_at_our_death(self.descriptor_limit));
+        self.reply(id, &message::Started { pid }, fd.into_iter().collect());
     }
 
     fn signal_group(&self, id: u64, signal: u8) {
-        match self.callers.get(id).and_then(|c| c.child.as_ref()) {
+        let Some(caller) = self.callers.get(id) else { return };
+        if let State::Sweeping { .. } | State::Over = caller.session.state() {
+            return caller.group.iter().for_each(|group| drop(group.signal(signal)));
+        }
+        match &caller.child {
             Some(Child::Monitored { monitor: Some(_), link: Some(link), .. }) => drop(monitor::tell(link, Order::Signal(signal))),
             Some(Child::Direct { pid, .. } | Child::Monitored { command: pid, .. }) => drop(signals::send(Target::Group(*pid), signal)),
             None => {}
@@ -922,6 +943,8 @@ impl Daemon {
             .collect();
         let running =
             entries.iter().map(|(op, pid, since_ms, name, terminal)| message::Running { op: *op, pid: *pid, since_ms: *since_ms, name: Bytes(name), terminal: *terminal });
+        let is_told = |entry: &&[u8]| message::OF_THE_SESSION.iter().any(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")));
+        let session: Vec<u8> = environment::strings(&self.context.env).filter(is_told).flat_map(|entry| [entry, b"\0"].concat()).collect();
         // Out of our hands while they are told.
         let (seen, errors) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.errors));
         let (policy, policy_error) = self.policy.told();
@@ -936,6 +959,7 @@ impl Daemon {
             root: (self.context.root.device, self.context.root.inode),
             clock_ms: now,
             supervised: self.options.notify.is_some(),
+            session: Bytes(&session),
             policy: Bytes(&policy),
             policy_stamp: self.policy.text().map_or(0, |text| policy::stamp(text)),
             policy_error: &policy_error,
@@ -1103,6 +1127,7 @@ impl Daemon {
             all.extend(caller.channel.iter().flat_map(Channel::descriptors));
             all.extend(caller.request.iter().flat_map(|r| &r.fds));
             all.extend(&caller.leader);
+            all.extend(caller.group.iter().flat_map(Group::descriptors));
             match &caller.child {
                 Some(Child::Direct { launch: Some(launch), .. }) => all.push(launch.report_descriptor()),
                 Some(Child::Monitored { link: Some(link), .. }) => all.push(link),
@@ -1190,6 +1215,23 @@ fn turn_away(connection: OwnedFd, code: Code, text: &str) {
 }
 
 impl Caller {
+    /// A command without a monitor is hung up on by the kernel when we die, its leader as our child, and the rest of its group as
+    /// long as the client keeps the descriptor returned. Not one that is to survive, or has ended already; nor where descriptors
+    /// are few, for this takes two more.
+    fn hang_up_at_our_death(&mut self, limit: u64) -> Option<OwnedFd> {
+        let Some(Child::Direct { pid, ended: false, .. }) = self.child else { return None };
+        if self.session.survives() {
+            return None;
+        }
+        let mut group = Group::hold(pid).ok()?;
+        let kept = group.signal_at_death(signals::HUP).and_then(files::duplicate).ok()?;
+        if kept.as_raw_fd() as u64 * 2 > limit {
+            return None;
+        }
+        self.group = Some(group);
+        Some(kept)
+    }
+
     /// The operation's id, as the peer says it. That of a run does not change any more.
     fn learn_op(&mut self, op: Option<OpId>) {
         if matches!(self.session.state(), State::Greeting { .. }) {
@@ -1216,6 +1258,7 @@ impl Caller {
             connection,
             request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
             child,
+            group: self.group.as_ref().map(|group| (group.descriptors().map(AsRawFd::as_raw_fd), group.at_death())),
             leader: self.leader.as_ref().map(AsRawFd::as_raw_fd),
         }
     }
@@ -1229,11 +1272,15 @@ impl Caller {
         let child = match saved.child {
             Some(SavedChild::Direct { pid, report }) => {
                 let report = report.map(files::adopt).transpose()?;
-                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true })
+                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true, ended: false })
             }
             Some(SavedChild::Monitored { monitor, link, command }) => {
                 Some(Child::Monitored { monitor: (monitor != 0).then_some(monitor), link: link.map(files::adopt).transpose()?, command })
             }
+            None => None,
+        };
+        let group = match saved.group {
+            Some(([reading, writing], at_death)) => Some(Group::adopt(files::adopt(reading)?, files::adopt(writing)?, at_death)),
             None => None,
         };
         let request = match saved.request {
@@ -1246,6 +1293,7 @@ impl Caller {
             op: OpId::from_bits(saved.op),
             request,
             child,
+            group,
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
             directory: saved.directory,

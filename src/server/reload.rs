@@ -49,6 +49,8 @@ pub struct SavedCaller {
     /// A request that waits for its turn: the frame's bytes and descriptors.
     pub request: Option<(Vec<u8>, Vec<RawFd>)>,
     pub child: Option<SavedChild>,
+    /// Both ends of what holds the command's group, and the signal that our death makes.
+    pub group: Option<([RawFd; 2], u8)>,
     /// The pty leader that goes out with `Started`.
     pub leader: Option<RawFd>,
 }
@@ -113,6 +115,7 @@ mod tests {
             connection: Some(SavedConnection { fd: 7, incoming: vec![1], fds: vec![8], unsent: vec![2] }),
             request: Some((vec![9], vec![10])),
             child: Some(SavedChild::Monitored { monitor: 11, link: Some(12), command: 13 }),
+            group: Some(([14, 15], 1)),
             leader: None,
         };
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };

@@ -153,6 +153,11 @@ impl Session {
         self.state == State::Over
     }
 
+    /// Its command is to go on when its client vanishes.
+    pub fn survives(&self) -> bool {
+        self.terms.survives
+    }
+
     /// It has a command that lives, or a child on its way to be one.
     pub fn is_running(&self) -> bool {
         matches!(self.state, State::Starting | State::Running | State::Ending { .. })

@@ -3,7 +3,7 @@
 //! The C libraries keep a few real-time signals (32 to 34) to themselves and refuse to block, ignore or reset them. Everything
 //! that a user can send must be passed on, so masks and dispositions are set by system calls of our own.
 
-use crate::sys::{check, check_len};
+use crate::sys::{check, check_len, files};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -188,6 +188,79 @@ pub fn send(target: Target, signal: u8) -> io::Result<()> {
     check(unsafe { libc::kill(pid, libc::c_int::from(signal)) }).map(drop)
 }
 
+/// A hold on a process group. A group's number is given to strangers once its last member has ended; what `fcntl(2)` calls the
+/// owner of a descriptor's signals is the group itself, as the kernel knows it, and is nobody once that has ended.
+///
+/// The descriptor is a pipe's end: what is written to the pipe makes the signal, and so does its being closed by the last writer.
+/// Who keeps another copy of the reading end thus has the group signalled at our death, however sudden.
+#[derive(Debug)]
+pub struct Group {
+    // Closed first, which makes no signal; see also `Drop`.
+    reading: OwnedFd,
+    writing: OwnedFd,
+    /// What our death makes, 0 for nothing.
+    at_death: u8,
+}
+
+impl Group {
+    /// The number must be the group's now: its leader not yet waited for, or just so.
+    pub fn hold(group: u32) -> io::Result<Group> {
+        let (reading, writing) = files::pipe()?;
+        fcntl(&reading, libc::F_SETOWN, -(group as libc::c_int))?;
+        Ok(Group { reading, writing, at_death: 0 })
+    }
+
+    /// From now on our death makes this signal, as long as somebody else has the descriptor returned.
+    pub fn signal_at_death(&mut self, signal: u8) -> io::Result<BorrowedFd<'_>> {
+        fcntl(&self.reading, F_SETSIG, libc::c_int::from(signal))?;
+        make_signals(&self.reading, true)?;
+        self.at_death = signal;
+        Ok(self.reading.as_fd())
+    }
+
+    /// Sends a signal to every member that there is.
+    pub fn signal(&self, signal: u8) -> io::Result<()> {
+        fcntl(&self.reading, F_SETSIG, libc::c_int::from(signal))?;
+        make_signals(&self.reading, true)?;
+        files::write(self.writing.as_fd(), &[0])?;
+        fcntl(&self.reading, F_SETSIG, libc::c_int::from(self.at_death))?;
+        make_signals(&self.reading, self.at_death != 0)
+    }
+
+    /// Both ends, for another image of this process, and whose they are again there.
+    pub fn descriptors(&self) -> [&OwnedFd; 2] {
+        [&self.reading, &self.writing]
+    }
+
+    pub fn at_death(&self) -> u8 {
+        self.at_death
+    }
+
+    pub fn adopt(reading: OwnedFd, writing: OwnedFd, at_death: u8) -> Group {
+        Group { reading, writing, at_death }
+    }
+}
+
+impl Drop for Group {
+    /// The hold is given up by us, not by our death.
+    fn drop(&mut self) {
+        let _ = make_signals(&self.reading, false);
+    }
+}
+
+/// `asm-generic/fcntl.h`: which signal an `O_ASYNC` descriptor makes.
+const F_SETSIG: libc::c_int = 10;
+
+fn fcntl(fd: &OwnedFd, command: libc::c_int, value: libc::c_int) -> io::Result<libc::c_int> {
+    // SAFETY: an open descriptor; plain numbers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), command, value) })
+}
+
+fn make_signals(fd: &OwnedFd, on: bool) -> io::Result<()> {
+    let flags = fcntl(fd, libc::F_GETFL, 0)?;
+    fcntl(fd, libc::F_SETFL, if on { flags | libc::O_ASYNC } else { flags & !libc::O_ASYNC }).map(drop)
+}
+
 /// Sends a stop signal to ourselves, or to our whole group, with its default effect, and returns when continued; at once
 /// where the kernel discards it (an orphaned group, an ignored signal). Says which: whether something has continued us.
 pub fn stop_self(signal: u8, group: bool) -> bool {
@@ -223,6 +296,44 @@ mod tests {
         assert!(!set.contains(0) && !set.contains(65));
         assert_eq!(set.without(64).without(1), SignalSet::EMPTY);
         assert_eq!(SignalSet::ALL.iter().count(), 64);
+    }
+
+    #[test]
+    fn a_group_that_is_held_is_signalled_without_its_leader_and_at_the_death_of_the_holder() {
+        use std::io::{BufRead, BufReader, Read};
+        use std::os::unix::process::CommandExt;
+        // A leader that has left a child, whose end is the end of its output.
+        let left = || {
+            let mut leader = std::process::Command::new("sh").args(["-c", "sleep 1000 & echo"]).process_group(0).stdout(std::process::Stdio::piped()).spawn().unwrap();
+            let mut output = BufReader::new(leader.stdout.take().unwrap());
+            output.read_line(&mut String::new()).unwrap();
+            let group = Group::hold(leader.id()).unwrap();
+            leader.wait().unwrap();
+            (leader.id(), group, output)
+        };
+        let is_over = |mut output: BufReader<std::process::ChildStdout>| output.read_to_end(&mut vec![]).is_ok();
+        let (_, group, output) = left();
+        group.signal(TERM).unwrap();
+        assert!(is_over(output));
+        group.signal(TERM).unwrap();
+
+        let (number, mut group, output) = left();
+        let kept = files::duplicate(group.signal_at_death(HUP).unwrap()).unwrap();
+        group.signal(CONT).unwrap();
+        assert!(send(Target::Group(number), 0).is_ok(), "neither that nor holding it has ended it");
+        drop((group, kept));
+        assert!(send(Target::Group(number), 0).is_ok(), "nor has giving it up");
+        send(Target::Group(number), KILL).unwrap();
+        assert!(is_over(output));
+
+        let (_, mut group, output) = left();
+        let kept = files::duplicate(group.signal_at_death(HUP).unwrap()).unwrap();
+        // As the kernel closes what was ours: nothing of ours runs.
+        let [reading, writing] = group.descriptors().map(|fd| fd.as_raw_fd());
+        std::mem::forget(group);
+        files::close_inherited(&[reading, writing]);
+        assert!(is_over(output));
+        drop(kept);
     }
 
     #[test]
