@@ -402,7 +402,7 @@ impl Conversation {
 
 /// The request's bytes, and the descriptors that travel with it.
 fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams, inheritance: Inheritance, op: OpId) -> Result<(Vec<u8>, Vec<BorrowedFd<'s>>)> {
-    let mut env = Vec::new();
+    let mut env = Vec::with_capacity(invocation.env.iter().map(|entry| entry.count_bytes() + 1).sum());
     let of_use = |entry: &[u8]| command.capability == Capability::HostExec || entry.starts_with(environment::DEPTH.as_bytes());
     for entry in &invocation.env {
         if of_use(entry.to_bytes()) {
