@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn with(env: &[&'static std::ffi::CStr]) -> Invocation {
-        Invocation { args: vec![], env: env.to_vec() }
+        Invocation { env: env.to_vec(), ..Invocation::default() }
     }
 
     #[test]

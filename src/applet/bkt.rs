@@ -9,7 +9,7 @@ use crate::{paths, shims};
 use lexopt::{Arg, Parser};
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const HELP: &str = "\
 bkt runs the host's commands from its containers, transparently.
@@ -28,7 +28,8 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   admin daemon reload               re-execute its binary in place; nothing that runs notices
   admin daemon stop                 end it
   admin daemon install              have it started at every login; 'uninstall' takes that back
-  schema policy                     the JSON Schema of policy.json
+  shim COMMAND                      the shims of this home: add, remove, list, sync, capture, check; 'bkt shim --help'
+  schema shims|policy               the JSON Schema of shims.json, or of policy.json
 
   --list            the names of this executable, and of the shims that come with it
   --install DIR     make a link in DIR for each of those shims
@@ -103,7 +104,6 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
-        ["schema", ..] => schema::run(&rest),
         ["log", ..] => on_host(call, typed, all, Some(b"/"), |_| history::run(call, after(0))),
         ["status" | "doctor", ..] => {
             let other = |further: Vec<OsString>| {
@@ -116,6 +116,8 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
             }
             if word == "status" { overview::run(call, after(0), other) } else { doctor::run(call, after(0), other) }
         }
+        ["shim", ..] => crate::applet::shims::run(call, after(0)),
+        ["schema", ..] => schema::run(&words[1..]),
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),
     }
@@ -162,9 +164,7 @@ fn list() -> End {
 
 fn install(directory: &Path) -> Result<End> {
     let target = std::fs::read_link("/proc/self/exe").map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
-    let names: Vec<&str> = shims::shipped().collect();
-    let links: Vec<(PathBuf, shims::Link)> = shims::install(directory, &target, &names)?;
-    let changed = links.iter().filter(|(_, link)| *link != shims::Link::Kept).count();
-    output::print(&format!("{} links to {} in {}; {changed} new or moved\n", links.len(), target.display(), directory.display()));
+    let (all, changed) = shims::links::install(directory, &target)?;
+    output::print(&format!("{all} links to {} in {}; {changed} new or moved\n", target.display(), directory.display()));
     Ok(End::Code(0))
 }

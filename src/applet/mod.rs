@@ -5,6 +5,7 @@
 
 mod admin;
 mod bkt;
+mod distrobox;
 mod doctor;
 mod history;
 mod hostd;
@@ -13,6 +14,7 @@ mod overview;
 mod schema;
 mod service;
 mod shim;
+mod shims;
 mod sides;
 
 use crate::error::Result;
@@ -76,7 +78,11 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     }
     match invocation.name() {
         b"" => bkt::run,
-        name => named(name).map_or(shim::run as fn(&Call) -> Result<End>, |applet| applet.entry),
+        name => match named(name) {
+            Some(applet) => applet.entry,
+            None if distrobox::is_one(invocation) => distrobox::run,
+            None => shim::run,
+        },
     }
 }
 
@@ -107,12 +113,13 @@ mod tests {
             assert!(!applet.help.is_empty());
         }
         assert!(crate::shims::shipped().all(|name| APPLETS.iter().all(|a| a.name != name)));
+        assert!(APPLETS.iter().all(|a| crate::shims::manifest::is_own_name(a.name)), "a shim of that name would be the applet");
     }
 
     #[test]
     fn a_name_is_found_as_argv0_and_as_first_argument() {
         let found = |args: &[&'static std::ffi::CStr]| {
-            let mut invocation = Invocation { args: args.to_vec(), env: vec![] };
+            let mut invocation = Invocation { args: args.to_vec(), ..Invocation::default() };
             let entry = find(&mut invocation);
             (entry as *const () as usize, invocation.args)
         };
@@ -122,5 +129,10 @@ mod tests {
         assert_eq!(found(&[c"bkt", c"status"]).0, bkt::run as *const () as usize);
         assert_eq!(found(&[c"anything"]).0, shim::run as *const () as usize);
         assert_eq!(found(&[]).0, bkt::run as *const () as usize);
+        let executed =
+            |path: &'static std::ffi::CStr, name: &'static std::ffi::CStr| find(&mut Invocation { args: vec![name], path, ..Invocation::default() }) as *const () as usize;
+        assert_eq!(executed(c"/home/u/.local/bin/distrobox/cargo", c"cargo"), distrobox::run as *const () as usize);
+        assert_eq!(executed(c"/home/u/.local/share/bkt/shims/podman", c"podman"), shim::run as *const () as usize);
+        assert_eq!(executed(c"/src/distrobox/bkt", c"bkt"), bkt::run as *const () as usize);
     }
 }

@@ -1,5 +1,6 @@
 //! The ways without the daemon: the real command on our own side, or another bridge to the host.
 
+pub use crate::client::capture::directory;
 pub use crate::client::connect::no_daemon;
 use crate::error::{Error, Result, reason};
 use crate::invocation::Invocation;
@@ -68,13 +69,13 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
     let name = args.first().map_or(&b""[..], |a| a.to_bytes());
     let (path, why) = missing;
     let nothing = no_daemon(path, why);
-    match fallback_for(name, invocation) {
+    match fallback_for(name.rsplit(|&b| b == b'/').next().unwrap_or(name), invocation) {
         Ok(Fallback::Allowed) => {}
         Ok(Fallback::Never) => return Error::new(format!("{}; other ways are switched off (BKT_FALLBACK)", nothing.text)),
         Err(e) => return e,
     }
-    let depth = match one_deeper(name, invocation) {
-        Ok(depth) => depth,
+    let env = match handed_on(name, invocation, op) {
+        Ok(env) => env,
         Err(e) => return e,
     };
     for (bridge, options) in BRIDGES {
@@ -84,11 +85,16 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         let mut all: Vec<&CStr> = vec![&bridge_name];
         all.extend(*options);
         all.extend(args);
-        let error = exec_with(invocation, &program.path, &all, &[format!("{}={op}", environment::OP_ID), depth]);
+        let error = exec_with(&program.path, &all, &env);
         return Error::io(format!("execute {}", program.path.to_string_lossy()), &error);
     }
     let names: Vec<&str> = BRIDGES.iter().map(|(bridge, _)| *bridge).collect();
     Error::new(format!("{}; nor is there another bridge ({})", nothing.text, names.join(", ")))
+}
+
+/// Our environment for another bridge, with the operation's id and the depth in it; an error where that is too deep.
+pub fn handed_on(name: &[u8], invocation: &Invocation, op: OpId) -> Result<Vec<CString>> {
+    Ok(environment_with(invocation, &[format!("{}={op}", environment::OP_ID), one_deeper(name, invocation)?]))
 }
 
 /// The depth counter as what we become is to have it, or that it has counted enough.
@@ -100,12 +106,16 @@ fn one_deeper(name: &[u8], invocation: &Invocation) -> Result<String> {
     Err(Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name))))
 }
 
-/// Becomes a program, with these variables in our environment, each NAME=VALUE.
-fn exec_with(invocation: &Invocation, program: &CStr, args: &[&CStr], ours: &[String]) -> io::Error {
+/// Our environment with these variables in it, each NAME=VALUE.
+fn environment_with(invocation: &Invocation, ours: &[String]) -> Vec<CString> {
     let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
-    let ours_as_c: Vec<CString> = ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok()).collect();
-    let kept = invocation.env.iter().copied().filter(|entry| !is_ours(entry.to_bytes()));
-    let env: Vec<&CStr> = kept.chain(ours_as_c.iter().map(CString::as_c_str)).collect();
+    let kept = invocation.env.iter().filter(|entry| !is_ours(entry.to_bytes())).map(|entry| (*entry).to_owned());
+    kept.chain(ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok())).collect()
+}
+
+/// Becomes a program; returns only with the reason why not.
+fn exec_with(program: &CStr, args: &[&CStr], env: &[CString]) -> io::Error {
+    let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
     process::exec(program, args, &env)
 }
 
@@ -128,7 +138,7 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
     // A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
     let counted = if program.is_script { one_deeper(name, invocation).map(|depth| vec![depth]) } else { Ok(vec![]) };
     let error = match counted {
-        Ok(ours) => exec_with(invocation, &program.path, args, &ours),
+        Ok(ours) => exec_with(&program.path, args, &environment_with(invocation, &ours)),
         Err(e) => return e,
     };
     let code = if error.kind() == io::ErrorKind::NotFound { crate::exit::NOT_FOUND } else { crate::exit::CANNOT_EXECUTE };
@@ -136,14 +146,14 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
 }
 
 /// A file that may be executed and is not ours.
-struct Program {
-    path: CString,
+pub struct Program {
+    pub path: CString,
     /// It is for an interpreter.
     is_script: bool,
 }
 
 /// The first of that name in our PATH.
-fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<Program> {
+pub fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<Program> {
     let path = invocation.var("PATH").unwrap_or(program::DEFAULT_PATH);
     let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
     let all = program::candidates(name, path, shims).paths;
@@ -171,7 +181,7 @@ mod tests {
     use super::*;
 
     fn with(env: &[&'static CStr]) -> Invocation {
-        Invocation { args: vec![], env: env.to_vec() }
+        Invocation { env: env.to_vec(), ..Invocation::default() }
     }
 
     #[test]

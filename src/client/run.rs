@@ -417,9 +417,17 @@ fn unexpected(kind: u8) -> Error {
     Error::new(format!("the daemon answered with a message of kind {kind}, which we do not know: install the same bkt on both sides"))
 }
 
-/// Puts standard error back where it was, for one last sentence.
+/// Puts standard error back where it was, for one last sentence. Where the command was the last that wrote to a pipe, its reader may
+/// have gone with it: then a person at the terminal hears of it there.
 fn regain_voice(voice: Option<OwnedFd>) {
-    if let Some(file) = voice.and_then(|v| files::open_handle_for_writing(&v).ok()) {
+    let Some(voice) = voice else { return };
+    let is_heard = |file: &std::fs::File| {
+        let mut wait = Wait::with_capacity(1);
+        wait.watch((), file.as_fd(), false, true);
+        wait.run(0, Some(0)).iter().all(|(_, ready)| !ready.hangup)
+    };
+    let file = files::open_handle_for_writing(&voice).ok().filter(is_heard);
+    if let Some(file) = file.or_else(|| files::open_terminal(c"/dev/tty").ok().map(std::fs::File::from)) {
         files::become_standard_error(file);
     }
 }

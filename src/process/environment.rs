@@ -170,6 +170,15 @@ pub fn is_withheld(entry: &[u8]) -> bool {
     matches!(rule(name_of(entry).unwrap_or(entry)), Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides)
 }
 
+/// The name of a variable that a container's command is to have from its caller on the host: as the other way round, and the
+/// runtime directory, which containers share. A name that is no identifier may mean something else to who passes it on.
+pub fn carried(entry: &[u8]) -> Option<&[u8]> {
+    let name = name_of(entry)?;
+    let shared = [b"XDG_RUNTIME_DIR", OP_ID.as_bytes(), DEPTH.as_bytes()].contains(&name);
+    let wanted = shared || name != b"PWD" && matches!(rule(name), Rule::Callers | Rule::ServersFirst);
+    (wanted && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')).then_some(name)
+}
+
 /// What a caller asked for.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Wanted<'a> {
@@ -328,6 +337,16 @@ mod tests {
         }
         let mine = merged(b"TERM=dumb\0KEEP=1\0", callers(b"TERM=xterm\0MINE=\xff\0"));
         assert!(mine.contains(&"TERM=xterm".into()) && mine.contains(&"KEEP=1".into()) && !mine.contains(&"TERM=dumb".into()));
+    }
+
+    #[test]
+    fn a_container_gets_its_callers_variables_but_not_the_hosts_places() {
+        for name in ["TERM", "LANG", "DISPLAY", "MINE", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "BKT_OP_ID", "BKT_DEPTH"] {
+            assert_eq!(carried(format!("{name}=x=y").as_bytes()), Some(name.as_bytes()));
+        }
+        for entry in ["PATH=/x", "HOME=/x", "PWD=/x", "LD_PRELOAD=/x", "CONTAINER_ID=x", "XDG_DATA_DIRS=/x", "BKT_SOCKET=/x", "BASH_FUNC_f%%=() { :; }", "A*=x", "nonsense", "=x"] {
+            assert_eq!(carried(entry.as_bytes()), None, "{entry}");
+        }
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn asked(words: &[&str], ms: u64) -> io::Result<(End, Vec<u8>)> {
-        let invocation = Invocation { args: vec![], env: vec![c"PATH=/usr/bin:/bin", c"ASKED=yes"] };
+        let invocation = Invocation { env: vec![c"PATH=/usr/bin:/bin", c"ASKED=yes"], ..Invocation::default() };
         ask(&invocation, &[], &words.iter().map(|w| w.as_bytes()).collect::<Vec<_>>(), ms)
     }
 

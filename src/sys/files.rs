@@ -25,6 +25,14 @@ pub fn file_id(path: &CStr) -> io::Result<FileId> {
     stat(path).map(|s| FileId { device: s.st_dev, inode: s.st_ino })
 }
 
+/// The text of a symbolic link, where the path is one and the text fits.
+pub fn link_text<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    // SAFETY: a C string, and a valid buffer of that length.
+    let length = check_len(unsafe { libc::readlink(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }).ok()?;
+    // A text that fills the buffer may have been cut off.
+    if length < buffer.len() { buffer.get(..length) } else { None }
+}
+
 fn stat(path: &CStr) -> io::Result<libc::stat> {
     // SAFETY: plain numbers, zero is valid; the path is a C string.
     unsafe {
@@ -189,7 +197,7 @@ pub fn handle_of(number: RawFd) -> io::Result<OwnedFd> {
     keep_above_standard(fd)
 }
 
-/// Opens for appending what a handle names; fails with ENXIO where it is a pipe that nobody reads any more.
+/// Opens for appending what a handle names. A named pipe that nobody reads any more is an error (ENXIO), one without a name is not.
 pub fn open_handle_for_writing(handle: &OwnedFd) -> io::Result<File> {
     let path = CString::new(format!("/proc/self/fd/{}", handle.as_raw_fd())).expect("digits");
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
