@@ -9,6 +9,7 @@ use crate::client::local::Side;
 use crate::error::Result;
 use crate::exit::End;
 use crate::logging::shown;
+use crate::shims::enter;
 use lexopt::{Arg, Parser, ValueExt};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -80,10 +81,15 @@ struct Failure<'a> {
     text: &'a str,
 }
 
+/// What the container is called: as its runtime wrote it down, else as it says.
+fn own_name(call: &Call) -> Vec<u8> {
+    enter::own_container().filter(|name| !name.is_empty()).unwrap_or_else(|| capture::container(&call.invocation).to_vec())
+}
+
 /// As a person sees it, and as a program does.
 fn one_side(call: &Call, place: &Place) -> (String, String) {
     let side = if place.side == Side::Host { "host" } else { "container" };
-    let name = if place.side == Side::Host { String::new() } else { shown(capture::container(&call.invocation)) };
+    let name = if place.side == Side::Host { String::new() } else { shown(&own_name(call)) };
     let running = match &place.found {
         Ok(Found::Running(status)) => Some(status),
         _ => None,
