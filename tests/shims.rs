@@ -584,7 +584,7 @@ fn the_schema_and_the_reader_agree() {
         assert_eq!(schema, *reader, "schema and reader: {example}");
     }
     assert!(reader.iter().filter(|valid| **valid).count() > 8 && reader.iter().filter(|valid| !**valid).count() > 20);
-    complaint(&home.bkt(&["schema", "nothing"]).output().unwrap(), 125, "'schema' wants one of these names: shims, policy");
+    complaint(&home.bkt(&["schema", "nothing"]).output().unwrap(), 125, "'schema' wants one of these names: policy, shims");
 }
 
 /// Wrapper scripts as different versions of `distrobox-export` and of their like write them, and what becomes of them.

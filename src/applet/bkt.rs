@@ -29,7 +29,7 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   admin daemon stop                 end it
   admin daemon install              have it started at every login; 'uninstall' takes that back
   shim COMMAND                      the shims of this home: add, remove, list, sync, capture, check; 'bkt shim --help'
-  schema shims|policy               the JSON Schema of shims.json, or of policy.json
+  schema policy, schema shims       the JSON Schemas of policy.json and shims.json
 
   --list            the names of this executable, and of the shims that come with it
   --install DIR     make a link in DIR for each of those shims
@@ -104,6 +104,8 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
+        ["schema", ..] => schema::run(&rest),
+        ["shim", ..] => crate::applet::shims::run(call, after(0)),
         ["log", ..] => on_host(call, typed, all, Some(b"/"), |_| history::run(call, after(0))),
         ["status" | "doctor", ..] => {
             let other = |further: Vec<OsString>| {
@@ -116,8 +118,6 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
             }
             if word == "status" { overview::run(call, after(0), other) } else { doctor::run(call, after(0), other) }
         }
-        ["shim", ..] => crate::applet::shims::run(call, after(0)),
-        ["schema", ..] => schema::run(&words[1..]),
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),
     }

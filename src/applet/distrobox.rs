@@ -78,7 +78,10 @@ fn become_program(shim: &Shim, places: &Places, invocation: &Invocation) -> Erro
         return Error::new(format!("{}: its source {} leads back to bkt; name the program itself: bkt shim add {0} --source PATH", shim.name, places.shown(&path)));
     }
     let args: Vec<&CStr> = std::iter::once(program.as_c_str()).chain(arguments(invocation).iter().copied()).collect();
-    let error = process::exec(&program, &args, &invocation.env);
+    let error = match local::exec_path(shim.name.as_bytes(), &program, &args, invocation) {
+        Ok(error) => error,
+        Err(e) => return e,
+    };
     let code = if error.kind() == std::io::ErrorKind::NotFound { exit::NOT_FOUND } else { exit::CANNOT_EXECUTE };
     Error::with_code(format!("{}: cannot execute {}: {}; install it here, or: bkt shim add {0} --source PATH", shim.name, places.shown(&path), reason(&error)), code)
 }
@@ -91,8 +94,8 @@ fn enter_container(shim: &Shim, container: Option<&str>, places: &Places, call: 
         return Error::new(format!("{}: nothing says which container it is in; bkt shim add {0} --container NAME, or \"container\": \"NAME\" at the top of {manifest}", shim.name));
     };
     let directories = paths::shim_directories(invocation);
-    let tools = enter::TOOLS.iter().find_map(|tool| local::find(tool.to_bytes(), invocation, &directories));
-    let Some(local::Program { path: tool, .. }) = tools else {
+    let tool = enter::tools(process::user()).iter().find_map(|tool| local::find_tool(tool.to_bytes(), invocation, &directories));
+    let Some(tool) = tool else {
         return Error::new(format!("{}: nothing here enters the container {container}: neither distrobox, podman nor toolbox is in PATH", shim.name));
     };
     let env = match local::handed_on(shim.name.as_bytes(), invocation, call.op) {
@@ -102,12 +105,12 @@ fn enter_container(shim: &Shim, container: Option<&str>, places: &Places, call: 
     let (_, program) = program_of(shim, places);
     let is_terminal = |number| matches!(files::standard(number), Standard::Terminal(_));
     let directory = local::directory(invocation);
+    let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
     let entry =
         Entry { container, program: &program, args: arguments(invocation), env: &env, directory: &directory, user: process::user(), at_terminal: is_terminal(0) && is_terminal(1) };
     let (file, args) = enter::entering(&tool, &entry);
     log::info!(op_id:% = call.op; "entering {container} by {} for {}", tool.to_string_lossy(), shim.name);
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
-    let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
     let error = process::exec(&file, &args, &env);
     Error::with_code(format!("{}: cannot execute {}: {}", shim.name, file.to_string_lossy(), reason(&error)), exit::CANNOT_EXECUTE)
 }

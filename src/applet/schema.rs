@@ -5,19 +5,17 @@ use crate::error::Result;
 use crate::exit::End;
 use crate::policy;
 use crate::shims::manifest;
+use std::ffi::OsString;
 
-/// A row for each file: name, and text.
-const SCHEMAS: &[(&str, &str)] = &[("shims", manifest::SCHEMA), ("policy", policy::SCHEMA)];
+/// Name, and text.
+const SCHEMAS: &[(&str, &str)] = &[("policy", policy::SCHEMA), ("shims", manifest::SCHEMA)];
 
-pub fn run(words: &[&str]) -> Result<End> {
+pub fn run(args: &[OsString]) -> Result<End> {
     let names: Vec<&str> = SCHEMAS.iter().map(|(name, _)| *name).collect();
-    let found = match words {
-        [one] => SCHEMAS.iter().find(|(name, _)| name == one),
-        _ => None,
-    };
-    match found {
-        Some((_, text)) => output::print(text),
-        None => return Err(usage(format_args!("'schema' wants one of these names: {}", names.join(", ")), "bkt")),
+    let known = |arg: &OsString| SCHEMAS.iter().find(|(name, _)| arg == name);
+    match args {
+        [arg] if known(arg).is_some() => output::print(known(arg).map_or("", |(_, text)| text)),
+        _ => return Err(usage(format_args!("'schema' wants one of these names: {}", names.join(", ")), "bkt")),
     }
     Ok(End::Code(0))
 }

@@ -9,7 +9,7 @@ use crate::shims::capture;
 use crate::shims::enter;
 use crate::shims::links::{self, Act, Facts, Left, Record, Step};
 use crate::shims::manifest::{self, Host, Manifest, Mode, Shim};
-use crate::shims::place::{self, Places, is_program};
+use crate::shims::place::{self, Places};
 use crate::shims::source;
 use lexopt::{Arg, Parser, ValueExt};
 use serde::Serialize;
@@ -204,9 +204,7 @@ fn add(call: &Call, typed: &Typed, places: &Places) -> Result<End> {
             places.shown(&places.manifest)
         ));
     }
-    if let Some(source) =
-        shim.source.as_deref().map(|source| places.expand(source)).filter(|source| (mode == Mode::HostOnly || source.starts_with(&places.home)) && !is_program(source))
-    {
+    if let Some(source) = shim.source.as_deref().map(|source| places.expand(source)).filter(|source| facts.missing.contains(source)) {
         output::complain(&format!("bkt: there is no program {} yet", places.shown(&source)));
     }
     Ok(End::Code(0))

@@ -8,6 +8,7 @@ use crate::opid::OpId;
 use crate::process::{environment, program};
 use crate::sys::files::{self, FileId};
 use crate::sys::{entry, process};
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Read};
@@ -74,8 +75,8 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         Ok(Fallback::Never) => return Error::new(format!("{}; other ways are switched off (BKT_FALLBACK)", nothing.text)),
         Err(e) => return e,
     }
-    let env = match handed_on(name, invocation, op) {
-        Ok(env) => env,
+    let depth = match one_deeper(name, invocation) {
+        Ok(depth) => depth,
         Err(e) => return e,
     };
     for (bridge, options) in BRIDGES {
@@ -85,16 +86,11 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         let mut all: Vec<&CStr> = vec![&bridge_name];
         all.extend(*options);
         all.extend(args);
-        let error = exec_with(&program.path, &all, &env);
+        let error = exec_with(invocation, &program.path, &all, &[format!("{}={op}", environment::OP_ID), depth]);
         return Error::io(format!("execute {}", program.path.to_string_lossy()), &error);
     }
     let names: Vec<&str> = BRIDGES.iter().map(|(bridge, _)| *bridge).collect();
     Error::new(format!("{}; nor is there another bridge ({})", nothing.text, names.join(", ")))
-}
-
-/// Our environment for another bridge, with the operation's id and the depth in it; an error where that is too deep.
-pub fn handed_on(name: &[u8], invocation: &Invocation, op: OpId) -> Result<Vec<CString>> {
-    Ok(environment_with(invocation, &[format!("{}={op}", environment::OP_ID), one_deeper(name, invocation)?]))
 }
 
 /// The depth counter as what we become is to have it, or that it has counted enough.
@@ -106,17 +102,42 @@ fn one_deeper(name: &[u8], invocation: &Invocation) -> Result<String> {
     Err(Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name))))
 }
 
-/// Our environment with these variables in it, each NAME=VALUE.
-fn environment_with(invocation: &Invocation, ours: &[String]) -> Vec<CString> {
-    let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
-    let kept = invocation.env.iter().filter(|entry| !is_ours(entry.to_bytes())).map(|entry| (*entry).to_owned());
-    kept.chain(ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok())).collect()
+/// Becomes a program, with these variables in our environment, each NAME=VALUE.
+fn exec_with(invocation: &Invocation, program: &CStr, args: &[&CStr], ours: &[String]) -> io::Error {
+    let env = with(invocation, ours);
+    let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
+    process::exec(program, args, &env)
 }
 
-/// Becomes a program; returns only with the reason why not.
-fn exec_with(program: &CStr, args: &[&CStr], env: &[CString]) -> io::Error {
-    let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
-    process::exec(program, args, &env)
+/// Our environment with these variables in it.
+fn with(invocation: &Invocation, ours: &[String]) -> Vec<Cow<'static, CStr>> {
+    let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
+    let kept = invocation.env.iter().copied().filter(|entry| !is_ours(entry.to_bytes())).map(Cow::Borrowed);
+    kept.chain(ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok()).map(Cow::Owned)).collect()
+}
+
+/// Our environment as it is handed on to another bridge: with the operation's id, and one deeper; an error where that is too deep.
+pub fn handed_on(name: &[u8], invocation: &Invocation, op: OpId) -> Result<Vec<Cow<'static, CStr>>> {
+    one_deeper(name, invocation).map(|depth| with(invocation, &[format!("{}={op}", environment::OP_ID), depth]))
+}
+
+/// Replaces this process by the program at a path, on our own side. Returns only with the reason why not: what the kernel says,
+/// or that we have been here too often.
+pub fn exec_path(name: &[u8], path: &CStr, args: &[&CStr], invocation: &Invocation) -> Result<io::Error> {
+    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
+    let counted = real_program(path.to_owned(), ourselves).is_none_or(|program| program.is_script);
+    become_program(name, path, counted, args, invocation)
+}
+
+/// A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
+fn become_program(name: &[u8], path: &CStr, counted: bool, args: &[&CStr], invocation: &Invocation) -> Result<io::Error> {
+    let ours = if counted { vec![one_deeper(name, invocation)?] } else { vec![] };
+    Ok(exec_with(invocation, path, args, &ours))
+}
+
+/// Where a program of that name is, the first in PATH that is not us.
+pub fn find_tool(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<CString> {
+    find(name, invocation, shims).map(|program| program.path)
 }
 
 /// Replaces this process by the real command of that name on our own side: the next in PATH that is not us. Returns only with
@@ -135,10 +156,8 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
         };
         return Error::with_code(text, crate::exit::NOT_FOUND);
     };
-    // A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
-    let counted = if program.is_script { one_deeper(name, invocation).map(|depth| vec![depth]) } else { Ok(vec![]) };
-    let error = match counted {
-        Ok(ours) => exec_with(&program.path, args, &environment_with(invocation, &ours)),
+    let error = match become_program(name, &program.path, program.is_script, args, invocation) {
+        Ok(error) => error,
         Err(e) => return e,
     };
     let code = if error.kind() == io::ErrorKind::NotFound { crate::exit::NOT_FOUND } else { crate::exit::CANNOT_EXECUTE };
@@ -146,14 +165,14 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
 }
 
 /// A file that may be executed and is not ours.
-pub struct Program {
-    pub path: CString,
+struct Program {
+    path: CString,
     /// It is for an interpreter.
     is_script: bool,
 }
 
 /// The first of that name in our PATH.
-pub fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<Program> {
+fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<Program> {
     let path = invocation.var("PATH").unwrap_or(program::DEFAULT_PATH);
     let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
     let all = program::candidates(name, path, shims).paths;
@@ -180,23 +199,23 @@ fn real_program(candidate: CString, ourselves: FileId) -> Option<Program> {
 mod tests {
     use super::*;
 
-    fn with(env: &[&'static CStr]) -> Invocation {
+    fn started_with(env: &[&'static CStr]) -> Invocation {
         Invocation { env: env.to_vec(), ..Invocation::default() }
     }
 
     #[test]
     fn fallback_is_switched_off_for_all_or_for_some() {
-        assert_eq!(fallback_for(b"ls", &with(&[])), Ok(Fallback::Allowed));
-        assert_eq!(fallback_for(b"ls", &with(&[c"BKT_FALLBACK=never"])), Ok(Fallback::Never));
-        assert_eq!(fallback_for(b"ls", &with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Never));
-        assert_eq!(fallback_for(b"dog", &with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Allowed));
-        assert!(fallback_for(b"ls", &with(&[c"BKT_FALLBACK=yes"])).unwrap_err().text.contains("auto"));
+        assert_eq!(fallback_for(b"ls", &started_with(&[])), Ok(Fallback::Allowed));
+        assert_eq!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=never"])), Ok(Fallback::Never));
+        assert_eq!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Never));
+        assert_eq!(fallback_for(b"dog", &started_with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Allowed));
+        assert!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=yes"])).unwrap_err().text.contains("auto"));
     }
 
     #[test]
     fn the_side_can_be_said_outright() {
-        assert_eq!(side(&with(&[c"BKT_SIDE=container"])), Side::Container);
-        assert_eq!(side(&with(&[c"BKT_SIDE=host", c"container=podman"])), Side::Host);
-        assert_eq!(side(&with(&[c"container=podman"])), Side::Container);
+        assert_eq!(side(&started_with(&[c"BKT_SIDE=container"])), Side::Container);
+        assert_eq!(side(&started_with(&[c"BKT_SIDE=host", c"container=podman"])), Side::Host);
+        assert_eq!(side(&started_with(&[c"container=podman"])), Side::Container);
     }
 }

@@ -57,7 +57,7 @@ const MAX_UNSENT_BYTES: usize = 64 * 1024;
 /// Commands started in one turn, so that signals, news and the clock are never behind a long queue.
 const STARTS_PER_TURN: usize = 16;
 /// Connections accepted in one turn, likewise.
-const ACCEPTS_PER_TURN: usize = 64;
+const ACCEPTS_PER_TURN: usize = 16;
 /// What is remembered of a directory: `PATH_MAX`; a longer path cannot be entered anyway.
 const MAX_DIRECTORY_BYTES: usize = 4096;
 /// How long last words may wait to be read.
@@ -152,6 +152,8 @@ struct Daemon {
     /// Which caller a child belongs to.
     children: Vec<(u32, u64)>,
     queue: VecDeque<u64>,
+    /// What a launch leaves behind. It is cleared away at the end of the turn: the client is told first.
+    born: Option<Launch>,
     next_id: u64,
     served: u64,
     started_ms: u64,
@@ -223,6 +225,7 @@ impl Daemon {
             callers: Table::new(),
             children: Vec::new(),
             queue: VecDeque::new(),
+            born: None,
             next_id: 1,
             served: 0,
             started_ms: now,
@@ -263,6 +266,7 @@ impl Daemon {
             }
             self.start_queued();
             self.on_time();
+            self.born = None;
             if self.callers.is_empty() {
                 self.rest();
             }
@@ -312,16 +316,23 @@ impl Daemon {
     // ---- signals to the daemon itself
 
     fn on_signals(&mut self) {
+        // Most of the time it is a child's end, and somebody waits for word of it.
+        self.reap();
+        let mut changed = false;
         while let Some(arrived) = self.signals.next() {
             match arrived.signal {
+                signals::CHLD => changed = true,
                 // A log that nobody reads any more makes this one. To write of it would make the next, for ever.
-                signals::CHLD | signals::PIPE => {}
+                signals::PIPE => {}
                 signals::HUP => self.begin_reload(),
                 signals::TERM | signals::INT | signals::QUIT => self.begin_end(),
                 other => log::debug!("signal {other} means nothing to the daemon"),
             }
         }
-        self.reap();
+        // It may be word of another one, which had not ended when we looked.
+        if changed {
+            self.reap();
+        }
     }
 
     /// The one place where children are waited for.
@@ -341,8 +352,9 @@ impl Daemon {
             }
             if let Change::Ended(_) = change {
                 self.children.swap_remove(at);
-                if let Some(Child::Direct { ended, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
+                if let Some(Child::Direct { ended, launch, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
                     *ended = true;
+                    launch.iter_mut().for_each(Launch::child_has_ended);
                 }
             }
             self.on_child(id);
@@ -378,7 +390,9 @@ impl Daemon {
     fn on_end(&mut self, id: u64, command: u32, end: End) {
         // The number of a group is not given to anybody else while it has a member.
         let group_left = signals::send(Target::Group(command), 0).is_ok();
-        if let Some(caller) = self.callers.get(id) {
+        if log::log_enabled!(log::Level::Info)
+            && let Some(caller) = self.callers.get(id)
+        {
             let how = match end {
                 End::Code(code) => format!("exit status {code}"),
                 End::Signal(signal) => format!("killed by signal {signal}"),
@@ -395,7 +409,13 @@ impl Daemon {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(listener) = &self.listener else { return };
             match socket::accept(listener.as_fd()) {
-                Ok(connection) => self.on_accepted(connection),
+                Ok(connection) => {
+                    self.on_accepted(connection);
+                    // Often it is the only one, and has asked already: it need not wait until we know that nobody else is there.
+                    if self.queue.len() == 1 {
+                        self.start_queued();
+                    }
+                }
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
                 Err(e) => {
                     if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) && self.on_full_table(&e) {
@@ -715,11 +735,11 @@ impl Daemon {
             let Some(caller) = self.callers.get_mut(id) else { return };
             match &mut caller.child {
                 Some(Child::Direct { launch, .. }) => {
-                    let Some(report) = launch.as_ref().map(Launch::report) else { return };
+                    let Some(report) = launch.as_mut().map(Launch::report) else { return };
                     match report {
                         Report::Pending => {}
                         Report::Running => {
-                            *launch = None;
+                            self.born = launch.take();
                             self.on(id, Event::Started);
                         }
                         Report::Failed(stage, error) => {
@@ -994,7 +1014,7 @@ impl Daemon {
 
     fn on_probe_report(&mut self) {
         let Some(reloading) = &mut self.reloading else { return };
-        match reloading.launch.as_ref().map(Launch::report) {
+        match reloading.launch.as_mut().map(Launch::report) {
             Some(Report::Failed(_, error)) => {
                 reloading.launch = None;
                 let text = format!("the new binary cannot be executed: {}", crate::error::reason(&error));

@@ -43,8 +43,11 @@ pub fn own_container() -> Option<Vec<u8>> {
     Some(name.trim_ascii().iter().copied().filter(|&b| b != b'"').collect())
 }
 
-/// The programs that enter containers, best first, as they are looked up.
-pub const TOOLS: [&CStr; 4] = [c"distrobox-enter", c"distrobox", c"podman", c"toolbox"];
+/// The programs that enter containers, best first, as they are looked up. distrobox refuses to serve root.
+pub fn tools(user: u32) -> &'static [&'static CStr] {
+    const ALL: &[&CStr] = &[c"distrobox-enter", c"distrobox", c"podman", c"toolbox"];
+    if user == 0 { &ALL[2..] } else { ALL }
+}
 
 /// What is to be run in which container.
 pub struct Entry<'a> {
@@ -53,14 +56,14 @@ pub struct Entry<'a> {
     /// Without the name.
     pub args: &'a [&'a CStr],
     /// The environment that the tool gets.
-    pub env: &'a [CString],
+    pub env: &'a [&'a CStr],
     pub directory: &'a [u8],
     pub user: u32,
     /// Both keyboard and screen are a terminal.
     pub at_terminal: bool,
 }
 
-/// What to execute to get in, and its arguments, its name first. `tool` is one of [`TOOLS`], by its path.
+/// What to execute to get in, and its arguments, its name first. `tool` is one of [`tools`], by its path.
 pub fn entering(tool: &CStr, entry: &Entry<'_>) -> (CString, Vec<CString>) {
     let name = tool.to_bytes().rsplit(|&b| b == b'/').next().unwrap_or_default();
     let program = if name == b"podman" { c"/bin/sh" } else { tool };
@@ -69,22 +72,26 @@ pub fn entering(tool: &CStr, entry: &Entry<'_>) -> (CString, Vec<CString>) {
 
 fn arguments(tool: &CStr, name: &[u8], entry: &Entry<'_>) -> Vec<CString> {
     let container = CString::new(entry.container).unwrap_or_default();
+    let start: &[&CStr] = match name {
+        b"podman" => return by_podman(tool, &container, entry),
+        b"toolbox" => &[c"toolbox", c"run", c"-c", &container],
+        b"distrobox" => &[c"distrobox", c"enter", c"-n", &container, c"--"],
+        _ => &[c"distrobox-enter", c"-n", &container, c"--"],
+    };
+    let mut all = strings(start.iter().copied());
+    all.extend(command(entry, if name == b"toolbox" { is_text } else { is_plain }));
+    all
+}
+
+/// The program and its arguments, written so that they survive the way, which carries only what `survives`.
+fn command(entry: &Entry<'_>, survives: fn(&[u8]) -> bool) -> Vec<CString> {
     let program = std::iter::once(entry.program).chain(entry.args.iter().copied());
-    match name {
-        b"podman" => by_podman(tool, &container, entry),
-        b"toolbox" => strings([c"toolbox", c"run", c"-c", &container].into_iter().chain(program)),
-        name => {
-            let enter: &[&CStr] = if name == b"distrobox" { &[c"distrobox", c"enter"] } else { &[c"distrobox-enter"] };
-            let mut all = strings(enter.iter().copied().chain([c"-n", &container, c"--"]));
-            if program.clone().all(|arg| is_plain(arg.to_bytes())) {
-                all.extend(strings(program));
-            } else {
-                all.extend([c"sh".to_owned(), c"-c".to_owned(), DECODE.to_owned(), c"sh".to_owned()]);
-                all.extend(encoded(program));
-            }
-            all
-        }
+    if program.clone().all(|arg| survives(arg.to_bytes())) {
+        return strings(program);
     }
+    let mut all = strings([c"sh", c"-c", DECODE, c"sh"].into_iter());
+    all.extend(encoded(program));
+    all
 }
 
 fn strings<'a>(all: impl Iterator<Item = &'a CStr>) -> Vec<CString> {
@@ -97,9 +104,15 @@ fn is_plain(arg: &[u8]) -> bool {
     !arg.is_empty() && arg.iter().all(|b| b.is_ascii_alphanumeric() || b"_-./=:,+@%".contains(b))
 }
 
-/// Puts the pieces of [`encoded`] together and executes them. It has no quotes, patterns, newlines or runs of spaces itself. The
-/// point at the end of each piece keeps `$()` from taking newlines away.
-const DECODE: &CStr = c"IFS= ; set -f; bkt_e= ; for bkt_a do bkt_a=$(printf %b. $bkt_a); bkt_e=$bkt_e${bkt_a%.}; done; eval exec $bkt_e";
+/// What podman passes on as it is: on its way a command is JSON, in which other bytes become question marks.
+fn is_text(arg: &[u8]) -> bool {
+    std::str::from_utf8(arg).is_ok()
+}
+
+/// Puts the pieces of [`encoded`] together and executes them. It has no quotes, patterns, newlines or runs of spaces itself.
+/// Backslashes are doubled, and undone first, because those old ones `echo` each argument to look for quotes in it, and some
+/// shells' echo undoes them once. The point at the end of each piece keeps `$()` from taking newlines away.
+const DECODE: &CStr = c"IFS= ; set -f; bkt_e= ; for bkt_a do bkt_a=$(printf %b $bkt_a); bkt_a=$(printf %b. $bkt_a); bkt_e=$bkt_e${bkt_a%.}; done; eval exec $bkt_e";
 
 /// How long a piece may get: the kernel takes 128 KiB in one string (`MAX_ARG_STRLEN`).
 const PIECE_BYTES: usize = 100 * 1024;
@@ -116,7 +129,7 @@ fn encoded<'a>(args: impl Iterator<Item = &'a CStr>) -> Vec<CString> {
                 pieces.push(String::new());
             }
             if let Some(piece) = pieces.last_mut() {
-                if is_plain(&[b]) { piece.push(char::from(b)) } else { piece.push_str(&format!("\\0{b:03o}")) }
+                if is_plain(&[b]) { piece.push(char::from(b)) } else { piece.push_str(&format!("\\\\0{b:03o}")) }
             }
         }
     }
@@ -143,7 +156,8 @@ fn by_podman(tool: &CStr, container: &CStr, entry: &Entry<'_>) -> Vec<CString> {
         all.extend([c"--env".to_owned(), CString::new(name).unwrap_or_default()]);
     }
     all.extend([c"--env".to_owned(), CString::new(format!("CONTAINER_ID={}", entry.container)).unwrap_or_default()]);
-    all.extend(strings([container, c"/bin/sh", c"-c", IN_DIRECTORY, c"sh", &directory, entry.program].into_iter().chain(entry.args.iter().copied())));
+    all.extend(strings([container, c"/bin/sh", c"-c", IN_DIRECTORY, c"sh", &directory].into_iter()));
+    all.extend(command(entry, is_text));
     all
 }
 

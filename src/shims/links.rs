@@ -72,6 +72,8 @@ pub struct Left {
 pub struct Facts {
     pub wanted: Vec<(Wanted, There)>,
     pub left: Vec<Left>,
+    /// Sources that ought to be seen from here, and are no program.
+    pub missing: Vec<PathBuf>,
 }
 
 /// What is to be done to one path.
@@ -158,7 +160,11 @@ impl Facts {
             let there = look(&wanted.path, &wanted.name, wanted.mode, record, places);
             (wanted, there)
         });
-        Facts { wanted: wanted.collect(), left }
+        // Only a home is seen from everywhere.
+        let seen = |shim: &&Shim, path: &Path| shim.mode() == Mode::HostOnly || path.starts_with(&places.home);
+        let sources = manifest.shims.iter().filter_map(|shim| Some((shim, places.expand(shim.source.as_deref()?))));
+        let missing = sources.filter(|(shim, path)| seen(shim, path) && !is_program(path)).map(|(_, path)| path);
+        Facts { wanted: wanted.collect(), left, missing: missing.collect() }
     }
 }
 
@@ -254,7 +260,7 @@ fn make(path: &Path, target: &Path) -> Result<()> {
     })
 }
 
-/// Everything that is not as the manifest has it, without I/O but a look whether the programs are there.
+/// Everything that is not as the manifest has it, from what was seen.
 pub fn check(manifest: &Manifest, facts: &Facts, places: &Places) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (wanted, there) in &facts.wanted {
@@ -281,8 +287,7 @@ pub fn check(manifest: &Manifest, facts: &Facts, places: &Places) -> Vec<Finding
             found(&places.distrobox.join(&shim.name), "nothing says which container it is in".into(), mend, false);
         }
         let Some(source) = shim.source.as_deref().map(|source| places.expand(source)) else { continue };
-        // Only a home is seen from everywhere.
-        if (shim.mode() == Mode::HostOnly || source.starts_with(&places.home)) && !is_program(&source) {
+        if facts.missing.contains(&source) {
             let option = if shim.host_only { " --host-only" } else { "" };
             found(&source, "there is no program".into(), format!("install it, or: bkt shim add {}{option} --source PATH", shim.name), true);
         }

@@ -133,6 +133,8 @@ pub struct Launch {
     /// None in a process that took the launch over by its report alone: the memory went with the old image.
     shared: Option<NonNull<Shared>>,
     report: OwnedFd,
+    /// The child is known to be done with the memory.
+    done: bool,
     pub pid: u32,
 }
 
@@ -177,7 +179,7 @@ impl Launch {
             check(libc::clone(child_entry, top.cast(), libc::CLONE_VM | libc::SIGCHLD, shared.as_ptr().cast()))
         };
         match made {
-            Ok(pid) => Ok(Launch { shared: Some(shared), report, pid: pid as u32 }),
+            Ok(pid) => Ok(Launch { shared: Some(shared), report, done: false, pid: pid as u32 }),
             Err(error) => {
                 // SAFETY: no child was made; the memory is ours alone.
                 drop(unsafe { Box::from_raw(shared.as_ptr()) });
@@ -188,7 +190,7 @@ impl Launch {
 
     /// The launch of an earlier image of this process (see `execve(2)`: children stay, memory goes).
     pub fn adopt(report: OwnedFd, pid: u32) -> Launch {
-        Launch { shared: None, report, pid }
+        Launch { shared: None, report, done: false, pid }
     }
 
     /// The pipe that the report comes through.
@@ -199,14 +201,23 @@ impl Launch {
     /// The child has exec'ed or exited: either closes its end of the pipe. A failure that is written already is not looked at
     /// before that, or the memory would go with it, unfreed.
     fn is_done_with_memory(&self) -> bool {
+        if self.done {
+            return true;
+        }
         let mut poll = libc::pollfd { fd: self.report.as_raw_fd(), events: 0, revents: 0 };
         // SAFETY: one valid structure, no waiting.
         unsafe { libc::poll(&raw mut poll, 1, 0) > 0 && poll.revents & libc::POLLHUP != 0 }
     }
 
+    /// The child has been waited for.
+    pub fn child_has_ended(&mut self) {
+        self.done = true;
+    }
+
     /// What is known of the birth by now; never waits. The pipe is to be watched for its hangup alone.
-    pub fn report(&self) -> Report {
-        if !self.is_done_with_memory() {
+    pub fn report(&mut self) -> Report {
+        self.done = self.is_done_with_memory();
+        if !self.done {
             return Report::Pending;
         }
         let mut record = [0; 8];
