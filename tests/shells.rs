@@ -351,7 +351,7 @@ fn the_start_up_code_puts_directories_first_in_path_once_whatever_they_are_calle
     fs::create_dir_all(&home).unwrap();
     let home = home.to_str().unwrap();
     let (shims, distrobox) = (format!("{home}/.local/share/bkt/shims"), format!("{home}/.local/bin/distrobox"));
-    let twice = ["eval \"$($BKT shim init bash)\"", "eval \"$($BKT shim init zsh)\"", "$BKT shim init fish | source"];
+    let twice = ["set -u; eval \"$($BKT shim init bash)\"", "setopt nounset; eval \"$($BKT shim init zsh)\"", "$BKT shim init fish | source"];
     for (shell, line) in SHELLS.iter().zip(twice) {
         for (side, first) in [("container", format!("{shims}:{distrobox}")), ("host", distrobox.clone())] {
             let mut command = Command::new(shell.name);
