@@ -341,7 +341,7 @@ fn the_completions_that_are_installed_for_bkt_work_by_themselves() {
 fn a_shim_of_another_name_completes_as_the_command_that_it_stands_for() {
     let place = Place::new();
     symlink(".as/frobnicate", place.home.0.join(".local/share/bkt/shims/frob")).unwrap();
-    assert_eq!(stdout(place.command(&["/home/box/.local/bin/bkt", "complete", "fish", "frob al"]).output().unwrap()), "alpha\n");
+    assert_eq!(stdout(place.command(&["/home/box/.local/bin/bkt", "complete", "fish", "frob al"]).output().unwrap()), "alpha\t\n");
 }
 
 #[test]

@@ -41,7 +41,7 @@ Environment: BKT_SOCKET, BKT_FALLBACK (auto, never, never:NAME,…), BKT_SIDE (h
 ";
 
 /// All help texts, for the completion of our own words.
-const HELPS: &[complete::Help] = &[(&[], HELP), (&["admin", "daemon", "run"], hostd::HELP), (&["admin", "daemon", "exec"], admin::EXEC_HELP)];
+const HELPS: &[complete::Help] = &[("", HELP), ("admin daemon run ", hostd::HELP), ("admin daemon exec ", admin::EXEC_HELP)];
 
 /// What was typed before the subcommand.
 struct Typed {
