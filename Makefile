@@ -22,12 +22,12 @@ FOR = --locked --release --target $(TARGET)
 
 # Test files that the other variant does without, so that all of 'make test' stays below 15 minutes on two processors: what they
 # show does not depend on the C library.
-SLOW ?=
+SLOW ?= service
 FAST = $(filter-out $(SLOW),$(basename $(notdir $(wildcard tests/*.rs))))
 
 PREFIX ?= $(HOME)/.local
-BIN = $(DESTDIR)$(PREFIX)/bin
-SHIMS = $(DESTDIR)$(PREFIX)/share/bkt/shims
+BKT ?=
+FORCE ?=
 
 help: ## this text
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -72,22 +72,12 @@ FUZZ_SECONDS ?= 30
 fuzz: ## looks for input that breaks the decoders and the session, FUZZ_SECONDS=30 each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz/run
 
-# Each file comes under another name and is renamed: what runs goes on with the file it has open, and nobody finds half of one.
-install: build ## the executable, bkt-hostd and the shims below PREFIX
-	mkdir -p "$(BIN)"
-	install -m 755 target/bkt "$(BIN)/.bkt-$$$$" && mv -f "$(BIN)/.bkt-$$$$" "$(BIN)/bkt"
-	ln -sfn bkt "$(BIN)/.bkt-hostd" && mv -fT "$(BIN)/.bkt-hostd" "$(BIN)/bkt-hostd"
-	"$(BIN)/bkt" --install "$(SHIMS)"
-ifneq ($(DESTDIR),)
-	cd "$(SHIMS)" && for name in *; do ln -sfn "$(PREFIX)/bin/bkt" "$$name"; done
-endif
-	@echo 'Containers: put $(PREFIX)/share/bkt/shims into PATH there. A daemon that runs takes the new version by: bkt admin daemon reload'
+# BKT=FILE installs that executable instead of building one.
+install: $(if $(BKT),,build) ## the executable, its names, man pages, completions and shims below PREFIX; reloads a daemon that runs
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" FORCE="$(FORCE)" .make/install "$(or $(BKT),target/bkt)"
 
 uninstall: ## takes away what install made, and nothing else
-	@cd "$(SHIMS)" 2>/dev/null && for name in *; do case "$$(readlink "$$name")" in */bkt) rm -v "$$name" ;; esac; done; true
-	@case "$$(readlink "$(BIN)/bkt-hostd")" in bkt) rm -v "$(BIN)/bkt-hostd" ;; esac
-	@rm -fv "$(BIN)/bkt"
-	@rmdir -p "$(SHIMS)" 2>/dev/null || true
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" FORCE="$(FORCE)" .make/install --remove
 
 clean: ## takes away what was built
 	$(CARGO) clean

@@ -12,6 +12,7 @@ pub mod sys;
 
 // Floor 2: tools.
 pub mod checks;
+pub mod container;
 pub mod document;
 pub mod event;
 pub mod logging;
@@ -26,6 +27,7 @@ pub mod service;
 
 pub mod client;
 pub mod doctor;
+pub mod guest;
 pub mod shims;
 
 // Floor 4: names.

@@ -87,6 +87,11 @@ pub fn state_directory(invocation: &Invocation) -> Option<PathBuf> {
     base(invocation, "XDG_STATE_HOME", ".local/state")
 }
 
+/// Where a daemon that has no journal keeps its log (`--log-file`).
+pub fn log_file(invocation: &Invocation) -> Option<PathBuf> {
+    state_directory(invocation).map(|directory| directory.join("hostd.log"))
+}
+
 /// A directory of ours below one of the XDG Base Directory Specification, which counts only if it is absolute.
 fn base(invocation: &Invocation, variable: &str, below_home: &str) -> Option<PathBuf> {
     let below = match invocation.var(variable) {
@@ -106,7 +111,7 @@ mod tests {
     use super::*;
 
     fn with(env: &[&'static std::ffi::CStr]) -> Invocation {
-        Invocation { args: vec![], env: env.to_vec() }
+        Invocation { env: env.to_vec(), ..Invocation::default() }
     }
 
     #[test]

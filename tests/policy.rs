@@ -208,11 +208,14 @@ fn a_reload_takes_the_new_policy_and_keeps_the_old_one_where_the_new_one_is_wron
     }
     let shown = stdout(host.bkt(["admin", "daemon", "status"]).output().unwrap());
     assert!(shown.contains("policy.json:2:"), "{shown}");
+    let asked = host.bkt(["admin", "daemon", "reload"]).output().unwrap();
+    complaint(&asked, 125, "the policy stays as it was");
+    assert!(text(&asked.stdout).starts_with("reloaded: "), "all else is new: {}", text(&asked.stdout));
     it.reload(&host_exec(r#"{"default": "allow"}"#));
     assert!(host.exec(["echo"]).output().unwrap().status.success());
     fs::remove_file(host.dir.0.join(".config/bkt/policy.json")).unwrap();
     host.signal_daemon(libc::SIGHUP);
-    eventually("reloaded without a policy", || it.reloads() == 5);
+    eventually("reloaded without a policy", || it.reloads() == 6);
     assert!(host.exec(["echo"]).output().unwrap().status.success());
 }
 
@@ -248,7 +251,7 @@ fn the_schema_and_the_daemon_agree() {
     }
     assert_eq!(by_schema.split_whitespace().count(), documents.len());
     let unknown = Command::new(BKT).args(["schema", "nothing"]).output().unwrap();
-    complaint(&unknown, 125, "'schema' wants one of these names: policy");
+    complaint(&unknown, 125, "'schema' wants one of these names: shims, policy");
 }
 
 #[test]

@@ -127,13 +127,14 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         inherited: inherited_socket(call)?,
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
+        guest: None,
         flags,
         policy: paths::policy_file(invocation),
         release: RELEASE,
     })
 }
 
-fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {
+pub fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {
     let format = match invocation.var("BKT_LOG_FORMAT") {
         Some(b"json") => Format::Json,
         Some(b"text") => Format::Text,
@@ -149,7 +150,7 @@ fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()
 fn open_log(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
     let path = match path {
         Some(path) => std::path::absolute(&path).map_err(|e| Error::io(path.display(), &e))?,
-        None => paths::state_directory(invocation).ok_or_else(|| Error::new("HOME is not set: say which file, --log-file=PATH"))?.join("hostd.log"),
+        None => paths::log_file(invocation).ok_or_else(|| Error::new("HOME is not set: say which file, --log-file=PATH"))?,
     };
     let failed = |e| Error::io(format!("open the log file {}", path.display()), &e);
     if let Some(directory) = path.parent() {

@@ -12,6 +12,7 @@ use crate::service::unit::{self, NAME};
 use crate::sys::process;
 use lexopt::{Arg, Parser};
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// How long a started daemon may take to answer: it asks a login shell first, which may take 5 s.
 const ANSWER_MS: u64 = 10_000;
@@ -39,7 +40,7 @@ pub struct Typed {
 
 pub fn install(call: &Call, args: Vec<OsString>) -> Result<End> {
     let Some(typed) = read(args)? else { return Ok(End::Code(0)) };
-    let facts = look(call, typed.force)?;
+    let facts = look(call, typed.force, ask::status(&call.sockets(), call.op)?)?;
     if facts.manager == Manager::None {
         output::print(&unit::by_hand(&facts.files.bkt));
     }
@@ -48,7 +49,9 @@ pub fn install(call: &Call, args: Vec<OsString>) -> Result<End> {
 
 pub fn uninstall(call: &Call, args: Vec<OsString>) -> Result<End> {
     let Some(typed) = read(args)? else { return Ok(End::Code(0)) };
-    let facts = look(call, typed.force)?;
+    // One that is ending, or stopped, must not keep us from it.
+    let found = ask::status(&call.sockets(), call.op).unwrap_or(Found::Nothing(PathBuf::new()));
+    let facts = look(call, typed.force, found)?;
     let steps = plan::uninstall(&facts)?;
     if steps.is_empty() {
         output::print("nothing to take away: neither a unit nor an autostart entry of bkt-hostd is there\n");
@@ -79,9 +82,9 @@ fn read(args: Vec<OsString>) -> Result<Option<Typed>> {
 }
 
 /// All that the plans are made from.
-pub fn look(call: &Call, force: bool) -> Result<Facts> {
+pub fn look(call: &Call, force: bool, found: Found) -> Result<Facts> {
     let files = Files::of(&call.invocation)?;
-    let daemon = match ask::status(&call.sockets(), call.op)? {
+    let daemon = match found {
         Found::Running(status) => Some(Daemon { pid: status.pid, running: other_runs(call, &status), release: status.release }),
         Found::Stale(_) | Found::Nothing(_) => None,
     };

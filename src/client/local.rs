@@ -1,5 +1,6 @@
 //! The ways without the daemon: the real command on our own side, or another bridge to the host.
 
+pub use crate::client::capture::directory;
 pub use crate::client::connect::no_daemon;
 use crate::error::{Error, Result, reason};
 use crate::invocation::Invocation;
@@ -7,6 +8,7 @@ use crate::opid::OpId;
 use crate::process::{environment, program};
 use crate::sys::files::{self, FileId};
 use crate::sys::{entry, process};
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Read};
@@ -58,12 +60,17 @@ pub fn fallback_for(name: &[u8], invocation: &Invocation) -> Result<Fallback> {
 /// Other bridges, best first, and the arguments they want before the command.
 const BRIDGES: &[(&str, &[&CStr])] = &[("distrobox-host-exec", &[]), ("host-spawn", &[]), ("flatpak-spawn", &[c"--host"])];
 
+/// Their names.
+pub fn bridges() -> impl Iterator<Item = &'static str> {
+    BRIDGES.iter().map(|(bridge, _)| *bridge)
+}
+
 /// Replaces this process by another bridge to the host; returns only with the reason why not.
 pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], op: OpId, missing: (&Path, &io::Error)) -> Error {
     let name = args.first().map_or(&b""[..], |a| a.to_bytes());
     let (path, why) = missing;
     let nothing = no_daemon(path, why);
-    match fallback_for(name, invocation) {
+    match fallback_for(name.rsplit(|&b| b == b'/').next().unwrap_or(name), invocation) {
         Ok(Fallback::Allowed) => {}
         Ok(Fallback::Never) => return Error::new(format!("{}; other ways are switched off (BKT_FALLBACK)", nothing.text)),
         Err(e) => return e,
@@ -97,11 +104,40 @@ fn one_deeper(name: &[u8], invocation: &Invocation) -> Result<String> {
 
 /// Becomes a program, with these variables in our environment, each NAME=VALUE.
 fn exec_with(invocation: &Invocation, program: &CStr, args: &[&CStr], ours: &[String]) -> io::Error {
-    let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
-    let ours_as_c: Vec<CString> = ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok()).collect();
-    let kept = invocation.env.iter().copied().filter(|entry| !is_ours(entry.to_bytes()));
-    let env: Vec<&CStr> = kept.chain(ours_as_c.iter().map(CString::as_c_str)).collect();
+    let env = with(invocation, ours);
+    let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
     process::exec(program, args, &env)
+}
+
+/// Our environment with these variables in it.
+fn with(invocation: &Invocation, ours: &[String]) -> Vec<Cow<'static, CStr>> {
+    let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
+    let kept = invocation.env.iter().copied().filter(|entry| !is_ours(entry.to_bytes())).map(Cow::Borrowed);
+    kept.chain(ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok()).map(Cow::Owned)).collect()
+}
+
+/// Our environment as it is handed on to another bridge: with the operation's id, and one deeper; an error where that is too deep.
+pub fn handed_on(name: &[u8], invocation: &Invocation, op: OpId) -> Result<Vec<Cow<'static, CStr>>> {
+    one_deeper(name, invocation).map(|depth| with(invocation, &[format!("{}={op}", environment::OP_ID), depth]))
+}
+
+/// Replaces this process by the program at a path, on our own side. Returns only with the reason why not: what the kernel says,
+/// or that we have been here too often.
+pub fn exec_path(name: &[u8], path: &CStr, args: &[&CStr], invocation: &Invocation) -> Result<io::Error> {
+    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
+    let counted = real_program(path.to_owned(), ourselves).is_none_or(|program| program.is_script);
+    become_program(name, path, counted, args, invocation)
+}
+
+/// A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
+fn become_program(name: &[u8], path: &CStr, counted: bool, args: &[&CStr], invocation: &Invocation) -> Result<io::Error> {
+    let ours = if counted { vec![one_deeper(name, invocation)?] } else { vec![] };
+    Ok(exec_with(invocation, path, args, &ours))
+}
+
+/// Where a program of that name is, the first in PATH that is not us.
+pub fn find_tool(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<CString> {
+    find(name, invocation, shims).map(|program| program.path)
 }
 
 /// Replaces this process by the real command of that name on our own side: the next in PATH that is not us. Returns only with
@@ -120,10 +156,8 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
         };
         return Error::with_code(text, crate::exit::NOT_FOUND);
     };
-    // A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
-    let counted = if program.is_script { one_deeper(name, invocation).map(|depth| vec![depth]) } else { Ok(vec![]) };
-    let error = match counted {
-        Ok(ours) => exec_with(invocation, &program.path, args, &ours),
+    let error = match become_program(name, &program.path, program.is_script, args, invocation) {
+        Ok(error) => error,
         Err(e) => return e,
     };
     let code = if error.kind() == io::ErrorKind::NotFound { crate::exit::NOT_FOUND } else { crate::exit::CANNOT_EXECUTE };
@@ -165,23 +199,23 @@ fn real_program(candidate: CString, ourselves: FileId) -> Option<Program> {
 mod tests {
     use super::*;
 
-    fn with(env: &[&'static CStr]) -> Invocation {
-        Invocation { args: vec![], env: env.to_vec() }
+    fn started_with(env: &[&'static CStr]) -> Invocation {
+        Invocation { env: env.to_vec(), ..Invocation::default() }
     }
 
     #[test]
     fn fallback_is_switched_off_for_all_or_for_some() {
-        assert_eq!(fallback_for(b"ls", &with(&[])), Ok(Fallback::Allowed));
-        assert_eq!(fallback_for(b"ls", &with(&[c"BKT_FALLBACK=never"])), Ok(Fallback::Never));
-        assert_eq!(fallback_for(b"ls", &with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Never));
-        assert_eq!(fallback_for(b"dog", &with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Allowed));
-        assert!(fallback_for(b"ls", &with(&[c"BKT_FALLBACK=yes"])).unwrap_err().text.contains("auto"));
+        assert_eq!(fallback_for(b"ls", &started_with(&[])), Ok(Fallback::Allowed));
+        assert_eq!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=never"])), Ok(Fallback::Never));
+        assert_eq!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Never));
+        assert_eq!(fallback_for(b"dog", &started_with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Allowed));
+        assert!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=yes"])).unwrap_err().text.contains("auto"));
     }
 
     #[test]
     fn the_side_can_be_said_outright() {
-        assert_eq!(side(&with(&[c"BKT_SIDE=container"])), Side::Container);
-        assert_eq!(side(&with(&[c"BKT_SIDE=host", c"container=podman"])), Side::Host);
-        assert_eq!(side(&with(&[c"container=podman"])), Side::Container);
+        assert_eq!(side(&started_with(&[c"BKT_SIDE=container"])), Side::Container);
+        assert_eq!(side(&started_with(&[c"BKT_SIDE=host", c"container=podman"])), Side::Host);
+        assert_eq!(side(&started_with(&[c"container=podman"])), Side::Container);
     }
 }

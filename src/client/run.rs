@@ -4,6 +4,7 @@ pub use crate::client::capture::WantPty;
 use crate::client::capture::{self, Streams};
 use crate::client::connect::{self, Connection, HANDSHAKE_MS};
 use crate::client::relay::{Next, Relay};
+use crate::container;
 use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::exit::End;
@@ -37,6 +38,8 @@ pub struct Command {
     pub extra: Vec<u16>,
     /// Run it ourselves where the daemon is on our own side: what a shim does.
     pub not_on_own_side: bool,
+    /// Run it in this container of the daemon's side, by the container's guest daemon.
+    pub container: Option<Vec<u8>>,
     /// Keep our own copies of the streams: we go on after the run. Their readers and writers wait for us, then.
     pub keep_streams: bool,
 }
@@ -46,7 +49,7 @@ pub enum Outcome {
     Ended(End),
     /// The daemon has our own root directory.
     SameSide,
-    /// There is no daemon, so nobody has taken the request.
+    /// There is no daemon, or the container has no guest daemon, so nobody has taken the request.
     NoDaemon {
         path: PathBuf,
         why: std::io::Error,
@@ -93,6 +96,10 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
             conversation.signals.restore_mask(conversation.passed_on);
             Ok(Outcome::SameSide)
         }
+        First::NoGuest(why) => {
+            conversation.signals.restore_mask(conversation.passed_on);
+            Ok(Outcome::NoDaemon { path: sockets.first().cloned().unwrap_or_default(), why: std::io::Error::other(why) })
+        }
         First::Started { descriptor } => {
             // Without a terminal there is nothing to be done with it, but to keep it open to the end.
             let (leader, _kept) = if describes_terminal(&streams) { (descriptor, None) } else { (None, descriptor) };
@@ -120,6 +127,7 @@ struct Conversation {
 enum First {
     Started { descriptor: Option<OwnedFd> },
     SameSide,
+    NoGuest(String),
 }
 
 #[derive(Clone, Copy)]
@@ -192,7 +200,11 @@ impl Conversation {
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
                         let code = Code::from_number(refused.code);
-                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(refusal(refused.text, code)) };
+                        return match code {
+                            Code::SameSide => Ok(First::SameSide),
+                            Code::NoGuest => Ok(First::NoGuest(refused.text.to_string())),
+                            _ => Err(refusal(refused.text, code)),
+                        };
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -393,7 +405,7 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
         inheritance,
         detach: command.detach,
         not_on_root: root.map(|id| (id.device, id.inode)),
-        container: Bytes(capture::container(invocation)),
+        container: Bytes(container::claimed(invocation)),
     };
     let most = socket::MAX_FDS - (run.descriptors() - run.extra.len());
     if run.extra.len() > most {
@@ -402,7 +414,14 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
     let passed = capture::passed_numbers(streams, &command.extra);
     let mut fds: Vec<BorrowedFd<'s>> = passed.into_iter().filter_map(files::inherited).collect();
     fds.extend(streams.terminal.as_ref().map(|terminal| terminal.fd.as_fd()));
-    Ok((message::encode(&run, fds.len(), Some(op)), fds))
+    let mut bytes = message::encode(&run, fds.len(), Some(op));
+    if let Some(container) = &command.container {
+        let directory = if command.directory.is_none() { files::file_id(c".").ok() } else { None };
+        let enter = message::Enter { container: Bytes(container), directory: directory.map(|id| (id.device, id.inode)) };
+        // Both in one go: the guest is handed all of it at once.
+        bytes.splice(..0, message::encode(&enter, 0, Some(op)));
+    }
+    Ok((bytes, fds))
 }
 
 fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
@@ -417,9 +436,17 @@ fn unexpected(kind: u8) -> Error {
     Error::new(format!("the daemon answered with a message of kind {kind}, which we do not know: install the same bkt on both sides"))
 }
 
-/// Puts standard error back where it was, for one last sentence.
+/// Puts standard error back where it was, for one last sentence. Where the command was the last that wrote to a pipe, its reader may
+/// have gone with it: then a person at the terminal hears of it there.
 fn regain_voice(voice: Option<OwnedFd>) {
-    if let Some(file) = voice.and_then(|v| files::open_handle_for_writing(&v).ok()) {
+    let Some(voice) = voice else { return };
+    let is_heard = |file: &std::fs::File| {
+        let mut wait = Wait::with_capacity(1);
+        wait.watch((), file.as_fd(), false, true);
+        wait.run(0, Some(0)).iter().all(|(_, ready)| !ready.hangup)
+    };
+    let file = files::open_handle_for_writing(&voice).ok().filter(is_heard);
+    if let Some(file) = file.or_else(|| files::open_terminal(c"/dev/tty").ok().map(std::fs::File::from)) {
         let _ = files::become_standard(file.into(), 2);
     }
 }

@@ -55,6 +55,7 @@ impl Tool {
             inheritance: own,
             own,
             on_parent_death: signals::KILL,
+            elsewhere: None,
         };
         Ok(Tool { launch: Launch::start(plan)?, output: files::keep_above_standard(output.into())?, ended: None })
     }
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     fn asked(words: &[&str], ms: u64) -> io::Result<(End, Vec<u8>)> {
-        let invocation = Invocation { args: vec![], env: vec![c"PATH=/usr/bin:/bin", c"ASKED=yes"] };
+        let invocation = Invocation { env: vec![c"PATH=/usr/bin:/bin", c"ASKED=yes"], ..Invocation::default() };
         ask(&invocation, &[], &words.iter().map(|w| w.as_bytes()).collect::<Vec<_>>(), ms)
     }
 

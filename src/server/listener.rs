@@ -40,10 +40,9 @@ impl Listener {
             // A socket of another type, perhaps, that somebody else uses.
             Err(e) => return Err(Error::io(format!("cannot tell whether a daemon listens at {}", path.display()), &e)),
         }
-        if let Ok(about) = fs::symlink_metadata(path) {
-            if let Some(finding) = checks::files::socket(path, &about, user).filter(|f| f.level == Level::Broken) {
-                return Err(Error::new(finding.sentence()));
-            }
+        let there = fs::symlink_metadata(path).ok().and_then(|about| checks::files::socket(path, &about, user));
+        if let Some(finding) = there.filter(|finding| finding.level == Level::Broken) {
+            return Err(Error::new(finding.sentence()));
         }
         prepare_refuge(path)?;
         // Bound under another name and renamed: at its own name there is never a socket that refuses, or has loose modes.

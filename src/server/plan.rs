@@ -6,13 +6,14 @@ use crate::paths;
 use crate::process::{directory, environment, program};
 use crate::proto::message::{Code, Refusal, Run, Stream, Terminal};
 use crate::sys::files::FileId;
-use crate::sys::launch::{Place, Plan, Stage, Strings};
+use crate::sys::launch::{Elsewhere, Place, Plan, Stage, Strings};
 use crate::sys::process::{Inheritance, Limit};
-use crate::sys::{signals, terminal};
-use std::ffi::CString;
+use crate::sys::{files, signals, terminal};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// The highest number that a further descriptor may have at the command; shells name them up to 255.
@@ -35,6 +36,8 @@ pub struct Context {
     pub inheritance: Inheritance,
     /// Names that mean this executable itself, not a command that a shim stands for.
     pub own_names: Vec<&'static str>,
+    /// In a guest: the directory of links to this executable by which a container reaches capabilities of the host.
+    pub interceptors: Option<PathBuf>,
 }
 
 /// A launch that has been decided.
@@ -154,8 +157,25 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context) -> 
         inheritance: within(run.inheritance, context.inheritance),
         own: context.inheritance,
         on_parent_death,
+        elsewhere: None,
     };
     Ok(Decided { plan, pty })
+}
+
+/// Where else a directory of the host may be in this container: below the place where containers show the host's tree. It is the
+/// right one if it is the same directory as the caller's.
+pub fn elsewhere(run: &Run<'_>, plan: &Plan, origin: FileId) -> Option<Elsewhere> {
+    let path = run.directory.0;
+    if run.directory_required || !path.starts_with(b"/") {
+        return None;
+    }
+    let seen = [paths::HOST_ROOT.as_bytes(), path].concat();
+    let (directory, pwd) = (CString::new(seen.clone()).ok()?, CString::new([b"PWD=", &seen[..]].concat()).ok()?);
+    // The path as the caller has it, not as a host would read it: it comes from there.
+    let same = CString::new(path).ok()?;
+    let same_pwd = CString::new([b"PWD=", path].concat()).ok()?;
+    let slot = plan.env.iter().position(|entry| entry.starts_with(b"PWD="));
+    Some(Elsewhere { origin, candidates: [(same, same_pwd), (directory, pwd)], slot })
 }
 
 /// The follower among the plan's descriptors, once.
@@ -189,6 +209,14 @@ fn look_up(name: &[u8], context: &Context) -> (Vec<CString>, bool) {
     if context.own_names.iter().any(|own| own.as_bytes() == name) {
         // A host's `bkt` need not be in the daemon's PATH: it is this file.
         return (vec![context.own_executable.clone()], false);
+    }
+    if let Some(directory) = &context.interceptors
+        && !name.contains(&b'/')
+        && let link = directory.join(OsStr::from_bytes(name))
+        && link.is_symlink()
+    {
+        // Links to this executable are passed over in a search; here they are what was asked for.
+        return (files::c_path(&link).into_iter().collect(), false);
     }
     let found = program::candidates(name, &context.path, &context.shim_directories);
     (found.paths, found.searched)

@@ -109,13 +109,22 @@ macro_rules! entry {
 /// `argv` and `envp` are null-terminated arrays of C strings that live as long as the process.
 pub unsafe fn start(_argc: c_int, argv: *const *const c_char, envp: *const *const c_char, run: fn(Invocation) -> End) -> c_int {
     // SAFETY: the caller's promise.
-    let invocation = unsafe { Invocation { args: strings(argv), env: strings(envp) } };
+    let invocation = unsafe { Invocation { args: strings(argv), env: strings(envp), path: executed_path() } };
     std::panic::set_hook(Box::new(|panic| {
         // A closed or broken stream is no reason to panic again.
         let _ = writeln!(std::io::stderr(), "bkt: this is a bug in bkt: {panic}");
         std::process::exit(i32::from(exit::FAILED));
     }));
     process::end(run(invocation))
+}
+
+/// What the kernel says was executed; it lies on the stack beside the arguments, so that asking costs nothing.
+fn executed_path() -> &'static CStr {
+    // SAFETY: reads the vector that the kernel made; AT_EXECFN is a C string that lives as long as the process.
+    unsafe {
+        let path = libc::getauxval(libc::AT_EXECFN) as *const c_char;
+        if path.is_null() { c"" } else { CStr::from_ptr(path) }
+    }
 }
 
 /// # Safety

@@ -131,6 +131,12 @@ impl User<'_> {
         self.command(&["bash", "-lc", script]).output().unwrap()
     }
 
+    /// The same by another shell, or in another way.
+    #[track_caller]
+    pub fn ok_in(&self, shell: &str, option: &str, script: &str) -> String {
+        super::stdout(self.command(&[shell, option, script]).output().unwrap())
+    }
+
     /// Its output, where it succeeds.
     #[track_caller]
     pub fn ok(&self, script: &str) -> String {

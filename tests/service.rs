@@ -1,0 +1,200 @@
+//! The daemon as a service, on a host with a real systemd: started at login and at boot, reloaded and stopped by its manager.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use support::realhost::{RealHost, User};
+use support::{BKT, eventually, text};
+
+/// A user who has bkt, and nothing else of it.
+fn user_with_bkt(host: &RealHost) -> User<'_> {
+    let user = host.new_user();
+    let bkt = host.bring(Path::new(BKT), "bkt");
+    user.ok(&format!("mkdir -p ~/.local/bin && cp {bkt} ~/.local/bin/bkt"));
+    user
+}
+
+/// A copy of the binary that says another version.
+#[allow(dead_code)]
+fn other_version(to: &Path) {
+    let mut bytes = fs::read(BKT).unwrap();
+    let (old, new) = (env!("CARGO_PKG_VERSION").as_bytes(), b"9.9.9");
+    let places: Vec<usize> = bytes.windows(old.len()).enumerate().filter(|(_, window)| *window == old).map(|(at, _)| at).collect();
+    assert!(!places.is_empty() && old.len() == new.len());
+    places.into_iter().for_each(|at| bytes[at..at + new.len()].copy_from_slice(new));
+    fs::write(to, bytes).unwrap();
+}
+
+/// The end of a command that waits for a line: its exit status.
+fn release(mut command: Child) -> Option<i32> {
+    command.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    command.wait().unwrap().code()
+}
+
+#[test]
+fn an_installed_daemon_is_there_after_every_login_and_gone_after_every_logout() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    {
+        let _session = user.log_in();
+        let said = user.ok("bkt admin daemon install");
+        for part in ["write ", "enable ", "running: pid ", "loginctl enable-linger"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert_eq!(user.ok("systemctl --user is-enabled bkt-hostd; systemctl --user is-active bkt-hostd"), "enabled\nactive\n");
+        assert_eq!(user.ok("bkt admin daemon exec -- id -un").trim(), user.name);
+        let again = user.ok("bkt admin daemon install");
+        assert!(!again.contains("write ") && !again.contains("restart"), "nothing is left to do: {again}");
+        user.ok("echo $XDG_RUNTIME_DIR >/tmp/runtime-of-$USER");
+    }
+    assert_eq!(host.root(&format!("ls /run/user | grep {} || echo gone", user.uid)), "gone\n", "nobody lingers");
+    assert_eq!(host.root(&format!("pgrep -c -u {} || true", user.name)), "0\n");
+    {
+        let _session = user.log_in();
+        eventually("it is there again", || user.sh("bkt admin daemon status").status.success());
+        assert_eq!(user.ok("bkt admin daemon exec -- echo again"), "again\n");
+    }
+}
+
+#[test]
+fn with_lingering_it_is_there_before_the_first_login_after_a_reboot() {
+    let mut host = RealHost::boot();
+    let name = {
+        let user = user_with_bkt(&host);
+        host.root(&format!("loginctl enable-linger {}", user.name));
+        eventually("the user's manager runs", || user.sh("systemctl --user is-system-running").status.success());
+        let said = user.ok("bkt admin daemon install");
+        assert!(said.contains("you linger"), "{said}");
+        user.name
+    };
+    host.reboot();
+    eventually("the daemon runs, and nobody has logged in", || host.root(&format!("pgrep -u {name} -f 'bkt bkt-hostd' || true")) != "");
+    assert_eq!(host.root("loginctl list-sessions --no-legend"), "");
+}
+
+#[test]
+fn a_command_finds_what_the_login_shell_finds() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("mkdir ~/tools && printf '#!/bin/sh\\necho mine\\n' >~/tools/my-tool && chmod +x ~/tools/my-tool");
+    user.ok("printf 'echo Welcome\\nPATH=$PATH:$HOME/tools\\nexport EDITOR=ed\\n' >>~/.profile; bkt admin daemon install");
+    assert_eq!(user.ok("env -u EDITOR bkt admin daemon exec -- sh -c 'my-tool; echo $EDITOR'"), "Welcome\nmine\ned\n");
+    // A profile that never ends is no reason for not starting.
+    user.ok("echo 'sleep 1000' >>~/.profile; systemctl --user restart bkt-hostd");
+    user.ok_in("bash", "-c", "~/.local/bin/bkt admin daemon exec -- true");
+}
+
+#[test]
+fn its_manager_reloads_it_in_place_and_restarts_it_after_a_crash() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("bkt admin daemon install");
+    let pid = || user.ok("systemctl --user show -P MainPID bkt-hostd");
+    let before = pid();
+    let command = user.start("bkt admin daemon exec -- sh -c 'echo $$ >~/started; read line; exit 7'");
+    eventually("the command runs", || user.sh("test -s ~/started").status.success());
+    user.ok("systemctl --user reload bkt-hostd && systemctl --user is-active bkt-hostd");
+    assert_eq!(pid(), before, "the same process");
+    assert_eq!(release(command), Some(7));
+
+    user.ok("kill -KILL $(systemctl --user show -P MainPID bkt-hostd)");
+    eventually("another one serves", || user.sh("bkt admin daemon exec -- true").status.success() && pid() != before);
+
+    // A file that is no bkt: the reload fails, says so, and the daemon goes on.
+    let now = pid();
+    user.ok("mkdir ~/kept; cp ~/.local/bin/bkt ~/kept/; cp /bin/true ~/new; mv ~/new ~/.local/bin/bkt");
+    assert!(!user.sh("~/kept/bkt admin daemon reload").status.success());
+    user.ok("~/kept/bkt admin daemon exec -- true && mv ~/kept/bkt ~/.local/bin/bkt");
+    assert_eq!(pid(), now);
+}
+
+#[test]
+fn what_is_in_the_way_is_said_and_left() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    let fails = |script: &str, parts: &[&str]| {
+        let output = user.sh(script);
+        assert_eq!(output.status.code(), Some(125), "{script}: {}{}", text(&output.stdout), text(&output.stderr));
+        parts.iter().for_each(|part| assert!(text(&output.stderr).contains(part), "{part}: {}", text(&output.stderr)));
+    };
+    let unit = "~/.config/systemd/user/bkt-hostd.service";
+    user.ok("systemd-run --user --unit=by-hand --quiet ~/.local/bin/bkt bkt-hostd");
+    eventually("a daemon by hand", || user.sh("bkt admin daemon status").status.success());
+    fails("bkt admin daemon install", &["by hand", "bkt admin daemon stop", "nothing was changed"]);
+    user.ok(&format!("test ! -e {unit} && bkt admin daemon stop"));
+
+    assert!(user.ok("bkt admin daemon install --dry-run").starts_with("would: write "));
+    user.ok(&format!("test ! -e {unit} && bkt admin daemon install"));
+    user.ok(&format!("echo '# mine' >>{unit}"));
+    fails("bkt admin daemon install", &["changed by somebody", "systemctl --user edit", "--force"]);
+    fails("bkt admin daemon uninstall", &["changed by somebody", "--force"]);
+    user.ok(&format!("mkdir {unit}.d && printf '[Service]\\nEnvironment=MINE=yes\\n' >{unit}.d/mine.conf && bkt admin daemon install --force && grep -q mine {unit}.before-bkt"));
+    assert_eq!(user.ok("bkt admin daemon exec -- sh -c 'echo $MINE'"), "yes\n", "drop-ins count");
+
+    let said = user.ok("bkt admin daemon uninstall");
+    assert!(said.contains("left as they are"), "{said}");
+    assert_eq!(user.ok("cd ~/.config/systemd/user; find . -type f -o -type l | sort"), "./bkt-hostd.service.before-bkt\n./bkt-hostd.service.d/mine.conf\n");
+    assert_eq!(user.ok("ls $XDG_RUNTIME_DIR/bkt 2>&1 | grep -c . || true"), "1\n", "the socket's directory is gone");
+    assert!(user.ok("bkt admin daemon uninstall").contains("nothing to take away"));
+}
+
+#[test]
+fn an_uninstallation_through_the_daemon_itself_leaves_nothing() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("bkt admin daemon install");
+    let output = user.sh("BKT_SIDE=container bkt admin daemon exec -- bkt admin daemon uninstall");
+    assert!(text(&output.stdout).contains("remove "), "{}", text(&output.stderr));
+    eventually("the daemon has ended", || user.sh("systemctl --user is-active bkt-hostd").status.code() != Some(0));
+    eventually("nothing of it is left", || user.ok("find ~/.config -name 'bkt-hostd*'; systemctl --user list-unit-files | grep bkt-hostd || true").is_empty());
+}
+
+#[test]
+fn without_systemd_a_desktop_starts_it_or_it_is_said_what_to_do() {
+    let home = support::TempDir::new();
+    let bkt = |args: &[&str], desktop: Option<&str>| {
+        let mut command = std::process::Command::new(BKT);
+        command.arg0_bkt().args(args).env_clear().env("HOME", &home.0).env("XDG_RUNTIME_DIR", &home.0).env("BKT_SIDE", "host").env("PATH", "/usr/bin:/bin");
+        command.envs(desktop.map(|name| ("XDG_CURRENT_DESKTOP", name))).stdin(Stdio::null()).output().unwrap()
+    };
+    assert!(!Path::new("/run/systemd/system").exists(), "this test wants a machine that systemd has not booted");
+    let nothing = bkt(&["admin", "daemon", "install"], None);
+    assert_eq!(nothing.status.code(), Some(125));
+    for part in ["runit", "openrc", "~/.profile"] {
+        assert!(text(&nothing.stdout).contains(part), "{part}");
+    }
+    let entry = home.0.join(".config/autostart/bkt-hostd.desktop");
+    assert!(!entry.exists());
+    let said = support::stdout(bkt(&["admin", "daemon", "install"], Some("XFCE")));
+    assert!(said.contains("start the daemon"), "{said}");
+    let line = fs::read_to_string(&entry).unwrap().lines().find(|l| l.starts_with("Exec=")).unwrap().to_string();
+    assert_eq!(line, format!("Exec=\"{BKT}\" bkt-hostd --log-file"));
+    assert!(bkt(&["admin", "daemon", "status"], None).status.success(), "it runs");
+    // Its log, of JSON lines, is its owner's alone, and is opened anew by a reload.
+    let log = home.0.join(".local/state/bkt/hostd.log");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::rename(&log, home.0.join("rotated")).unwrap();
+    support::stdout(bkt(&["admin", "daemon", "reload"], None));
+    assert!(log.exists());
+    support::stdout(bkt(&["admin", "daemon", "stop"], None));
+    let said = support::stdout(bkt(&["admin", "daemon", "uninstall"], Some("XFCE")));
+    assert!(said.starts_with("remove ") && !entry.exists(), "{said}");
+}
+
+trait AsBkt {
+    fn arg0_bkt(&mut self) -> &mut Self;
+}
+
+impl AsBkt for std::process::Command {
+    fn arg0_bkt(&mut self) -> &mut Self {
+        std::os::unix::process::CommandExt::arg0(self, "bkt")
+    }
+}
