@@ -173,10 +173,10 @@ fn on_host(call: &Call, typed: &Typed, all: &[OsString], directory: Option<&[u8]
 fn list() -> End {
     let mut text = String::new();
     for applet in APPLETS {
-        text.push_str(&format!("{:12} {}\n", applet.name, applet.help));
+        text.push_str(&format!("{:16} {}\n", applet.name, applet.help));
     }
     for name in shims::shipped() {
-        text.push_str(&format!("{name:12} shim: the host's {name}\n"));
+        text.push_str(&format!("{name:16} shim: the host's {name}\n"));
     }
     output::print(&text);
     End::Code(0)
