@@ -15,6 +15,7 @@ pub mod checks;
 pub mod container;
 pub mod document;
 pub mod event;
+pub mod handed;
 pub mod logging;
 pub mod paths;
 pub mod policy;
@@ -26,6 +27,7 @@ pub mod server;
 pub mod service;
 
 pub mod client;
+pub mod desktop;
 pub mod doctor;
 pub mod guest;
 pub mod shims;

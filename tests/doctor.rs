@@ -107,7 +107,7 @@ fn install(home: &Path) {
     let bkt = home.join(".local/bin/bkt");
     fs::copy(BKT, &bkt).unwrap();
     symlink("bkt", home.join(".local/bin/bkt-hostd")).unwrap();
-    for name in ["systemctl", "podman", "uname"] {
+    for name in ["systemctl", "podman", "flatpak"] {
         symlink(&bkt, home.join(".local/share/bkt/shims").join(name)).unwrap();
     }
     for tool in TOOLS {
@@ -176,7 +176,7 @@ fn a_healthy_host_has_no_finding_and_every_check_says_what_it_looked_at() {
     let found = it.doctor();
     assert!(found.findings.is_empty(), "{:#?}", found.findings);
     assert_eq!(found.code, 0);
-    for check in ["socket", "daemon", "unit", "environment", "path", "shims", "recursion", "policy", "machine"] {
+    for check in ["socket", "daemon", "unit", "environment", "path", "shims", "recursion", "policy", "machine", "manifest"] {
         assert!(found.checks.contains(&format!("host {check}")), "{check} in {:?}", found.checks);
     }
     let plain = stdout(it.shell("bkt doctor").output().unwrap());
@@ -344,9 +344,8 @@ fn shims_in_the_hosts_path_are_taken_out() {
 #[test]
 fn containers_programs_come_before_the_hosts_own() {
     let it = Patient::new();
-    let directory = it.home().join(".local/bin/distrobox");
-    fs::create_dir(&directory).unwrap();
-    symlink(it.home().join(".local/bin/bkt"), directory.join("cargo")).unwrap();
+    assert!(it.shell("bkt shim add cargo --container dev --source /usr/bin/cargo").status().unwrap().success());
+    assert!(it.home().join(".local/bin/distrobox/cargo").is_symlink());
     it.host.signal_daemon(libc::SIGTERM);
     eventually("it has ended", || !lives(it.host.pid()));
     // The daemon of these shells has the same PATH.
@@ -373,6 +372,7 @@ fn a_copy_of_bkt_in_the_daemons_path_is_a_circle() {
 fn a_name_is_explained() {
     let it = Patient::new();
     fs::create_dir_all(it.home().join("first")).unwrap();
+    symlink(it.home().join(".local/bin/bkt"), it.shims().join("uname")).unwrap();
     fs::write(it.home().join("first/uname"), "no program").unwrap();
     let explained = |path: &str, name: &str| {
         let json = stdout(it.shell(&format!("PATH={path} exec $HOME/.local/bin/bkt doctor --json {name}")).output().unwrap());
@@ -402,6 +402,26 @@ fn a_wrong_policy_is_opened_at_its_line() {
     fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(&policy, "{\"listeners\":\n{\"hots\": {}}}").unwrap();
     it.has_and_is_mended_with("export EDITOR=$HOME/editor", "policy", "broken", "policy.json:2:7: unknown field `hots`", "+2 ");
+}
+
+#[test]
+fn a_wrong_manifest_is_opened_at_its_line_and_a_link_that_it_asks_for_is_made() {
+    let it = Patient::new();
+    let manifest = it.home().join(".config/bkt/shims.json");
+    let editor = it.home().join("editor");
+    fs::write(&editor, "#!/bin/sh\nsed -i s/hots/host/ \"$2\"\n").unwrap();
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&manifest, "{\"shims\": [\n  {\"name\": \"podman\", \"hots\": true}\n]}").unwrap();
+    it.has_and_is_mended_with("export EDITOR=$HOME/editor", "manifest", "broken", "shims.json:2:", "+2 ");
+    fs::remove_file(it.shims().join("podman")).unwrap();
+    it.has_and_is_mended("manifest", "warning", "shims/podman (host): the link is not there", "bkt shim sync");
+    fs::remove_file(it.shims().join("podman")).unwrap();
+    symlink(it.home().join(".local/bin/bkt"), it.shims().join("undeclared")).unwrap();
+    let found = it.doctor();
+    assert!(found.findings.iter().any(|f| f.what.contains("undeclared (host): is not in the manifest") && f.mend.starts_with("bkt shim sync --prune")), "{:#?}", found.findings);
+    fs::remove_file(it.shims().join("undeclared")).unwrap();
+    let output = it.shell("bkt doctor --fix").output().unwrap();
+    assert!(text(&output.stderr).contains("done: bkt shim sync") && it.shims().join("podman").is_symlink(), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -341,7 +341,7 @@ fn the_completions_that_are_installed_for_bkt_work_by_themselves() {
 fn a_shim_of_another_name_completes_as_the_command_that_it_stands_for() {
     let place = Place::new();
     symlink(".as/frobnicate", place.home.0.join(".local/share/bkt/shims/frob")).unwrap();
-    assert_eq!(stdout(place.command(&["/home/box/.local/bin/bkt", "complete", "fish", "frob al"]).output().unwrap()), "alpha\n");
+    assert_eq!(stdout(place.command(&["/home/box/.local/bin/bkt", "complete", "fish", "frob al"]).output().unwrap()), "alpha\t\n");
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn the_start_up_code_puts_directories_first_in_path_once_whatever_they_are_calle
     fs::create_dir_all(&home).unwrap();
     let home = home.to_str().unwrap();
     let (shims, distrobox) = (format!("{home}/.local/share/bkt/shims"), format!("{home}/.local/bin/distrobox"));
-    let twice = ["eval \"$($BKT shim init bash)\"", "eval \"$($BKT shim init zsh)\"", "$BKT shim init fish | source"];
+    let twice = ["set -u; eval \"$($BKT shim init bash)\"", "setopt nounset; eval \"$($BKT shim init zsh)\"", "$BKT shim init fish | source"];
     for (shell, line) in SHELLS.iter().zip(twice) {
         for (side, first) in [("container", format!("{shims}:{distrobox}")), ("host", distrobox.clone())] {
             let mut command = Command::new(shell.name);

@@ -33,7 +33,7 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   shim COMMAND                      the shims of this home: add, remove, list, sync, capture, check; 'bkt shim --help'
   shim init bash|zsh|fish           code for that shell's start-up file: PATH, completions and man pages of the host's commands
   man [SECTION] NAME                the host's page
-  schema policy, schema shims       the JSON Schemas of policy.json and shims.json
+  schema policy|shims               the JSON Schemas of policy.json and shims.json
 
   --list            the names of this executable, and of the shims that come with it
   --install DIR     make a link in DIR for each of those shims
@@ -47,7 +47,15 @@ Environment: BKT_SOCKET, BKT_FALLBACK (auto, never, never:NAME,…), BKT_SIDE (h
 ";
 
 /// All help texts, for the completion of our own words.
-const HELPS: &[complete::Help] = &[(&[], HELP), (&["admin", "daemon", "run"], hostd::HELP), (&["admin", "daemon", "exec"], admin::EXEC_HELP)];
+const HELPS: &[complete::Help] = &[
+    ("", HELP),
+    ("admin daemon run ", hostd::HELP),
+    ("admin daemon exec ", admin::EXEC_HELP),
+    ("doctor ", doctor::HELP),
+    ("enter ", enter::ENTER_HELP),
+    ("log ", history::HELP),
+    ("shim ", crate::applet::shims::HELP),
+];
 
 /// What was typed before the subcommand.
 struct Typed {
@@ -165,10 +173,10 @@ fn on_host(call: &Call, typed: &Typed, all: &[OsString], directory: Option<&[u8]
 fn list() -> End {
     let mut text = String::new();
     for applet in APPLETS {
-        text.push_str(&format!("{:12} {}\n", applet.name, applet.help));
+        text.push_str(&format!("{:16} {}\n", applet.name, applet.help));
     }
     for name in shims::shipped() {
-        text.push_str(&format!("{name:12} shim: the host's {name}\n"));
+        text.push_str(&format!("{name:16} shim: the host's {name}\n"));
     }
     output::print(&text);
     End::Code(0)

@@ -4,7 +4,7 @@
 //! Whatever goes wrong, there are no candidates then: this is called between two keys, and has nobody to tell.
 
 use crate::applet::shell_line::{self, Line};
-use crate::applet::{Call, output, shim, usage};
+use crate::applet::{Call, output, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome, WantPty};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::process::program;
 use crate::sys::process::{self, Forked};
 use crate::sys::{files, signals};
 use crate::{paths, shims};
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
@@ -30,24 +30,8 @@ const BREAKS: &[u8] = b"=:";
 /// Asks the completions of the host, which are made for an interactive shell, without one.
 const HOST: &str = include_str!("shell/host.bash");
 
-/// A help text and the words that lead to it. These texts are the table of our own words and options.
-pub type Help = (&'static [&'static str], &'static str);
-
-/// What a command's completion has to say.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Answer {
-    /// From bash: candidates stand for what bash would complete, and are as they are to be typed, unless they are files.
-    from_bash: bool,
-    no_space: bool,
-    files: bool,
-    candidates: Vec<Candidate>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Candidate {
-    text: Vec<u8>,
-    description: Vec<u8>,
-}
+/// The words that lead to a help text, and the text: these are the table of our own words and options.
+pub type Help = (&'static str, &'static str);
 
 /// `bkt complete SHELL LINE [BREAKS]`: SHELL is who asks, and how the answer is written, or `host` (with the shell behind it)
 /// for the answer as the host gives it; LINE is up to the cursor.
@@ -76,14 +60,10 @@ fn complete(call: &Call, helps: &[Help], shell: &[u8], line: &[u8], breaks: &[u8
     let answer = match base_name(&words[0]) {
         b"bkt" => of_ourselves(call, helps, &words),
         // Which command it is to be is nobody's to complete.
-        _ if words.len() == 1 => Answer::default(),
-        name => from_bytes(&ask_host(call, shell, &line.with_name(&meant(call, name)), breaks)),
+        _ if words.len() == 1 => Vec::new(),
+        name => ask_host(call, shell, &line.with_name(&meant(call, name)), breaks),
     };
-    output::print_bytes(&match shell {
-        b"bash" => for_bash(answer, &line),
-        b"zsh" => for_zsh(answer, &line),
-        _ => for_fish(answer, &line),
-    });
+    output::print_bytes(&written_for(shell, &answer, &line));
     Ok(End::Code(0))
 }
 
@@ -143,9 +123,8 @@ fn ask_host(call: &Call, shell: &[u8], line: &[u8], breaks: &[u8]) -> Vec<u8> {
 
 /// The way of all that belongs to the host, but without another bridge where there is no daemon: they take a while.
 fn through_daemon(call: &Call, shell: &[u8], line: &[u8], breaks: &[u8]) -> Result<()> {
-    let words = [&b"bkt"[..], b"complete", b"host", shell, line, breaks].map(|w| CString::new(w).unwrap_or_default());
-    let args: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
-    let command = Command { args: shim::joined(&args), not_on_own_side: true, pty: WantPty::Never, ..Command::default() };
+    let args = terminated(&[b"bkt", b"complete", b"host", shell, line, breaks]);
+    let command = Command { args, not_on_own_side: true, pty: WantPty::Never, ..Command::default() };
     match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
         Outcome::Ended(_) => Ok(()),
         Outcome::NoDaemon { .. } if local::side(&call.invocation) == Side::Container => Ok(()),
@@ -162,8 +141,8 @@ fn exec_host(call: &Call, shell: &[u8], line: &[u8], breaks: &[u8]) -> Error {
     words.extend(parts.pieces.iter().map(|p| &p.raw[..]));
     let whole = parts.words();
     words.extend(whole.iter().map(|w| &w[..]));
-    let words: Vec<CString> = words.into_iter().map(|w| CString::new(w).unwrap_or_default()).collect();
-    let args: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
+    let words = terminated(&words);
+    let args: Vec<&CStr> = words.split_inclusive(|b| *b == 0).filter_map(|w| CStr::from_bytes_with_nul(w).ok()).collect();
     let path = call.invocation.var("PATH").unwrap_or(program::DEFAULT_PATH);
     for candidate in program::candidates(b"bash", path, &paths::shim_directories(&call.invocation)).paths {
         process::exec(&candidate, &args, &call.invocation.env);
@@ -171,70 +150,95 @@ fn exec_host(call: &Call, shell: &[u8], line: &[u8], breaks: &[u8]) -> Error {
     Error::with_code("completions are asked of bash, which is not in PATH here", crate::exit::NOT_FOUND)
 }
 
-/// Reads what the host printed: options, then candidates, each ended by NUL; what came after the last NUL was cut off.
-fn from_bytes(bytes: &[u8]) -> Answer {
-    let mut records = bytes.split_inclusive(|b| *b == 0).filter_map(|r| r.strip_suffix(b"\0"));
-    let options: Vec<&[u8]> = records.next().unwrap_or(b"").split(|b| *b == b' ').collect();
-    let has = |option: &[u8]| options.contains(&option);
-    let from_bash = has(b"bash");
-    let candidate = |record: &[u8]| match record.iter().position(|b| *b == b'\t') {
-        Some(tab) if !from_bash => Candidate { text: record[..tab].to_vec(), description: record[tab + 1..].to_vec() },
-        _ => Candidate { text: record.to_vec(), description: vec![] },
-    };
-    Answer { from_bash, no_space: has(b"nospace"), files: has(b"filenames"), candidates: records.filter(|r| !r.is_empty()).map(candidate).collect() }
+/// Each ended by NUL. None has one in it: they come from our own arguments.
+fn terminated(words: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for word in words {
+        out.extend_from_slice(word);
+        out.push(0);
+    }
+    out
 }
 
-/// Completes `bkt` from its help: `  word word [--option] NAME   what it does`, `  -o, --option VALUE   what it does`.
-fn of_ourselves(call: &Call, helps: &[Help], words: &[Vec<u8>]) -> Answer {
+/// Completes `bkt` from its help: `  word word [--option] NAME   what it does`, `  -o, --option VALUE   what it does`. The answer is
+/// written as the host's is from fish.
+fn of_ourselves(call: &Call, helps: &[Help], words: &[Vec<u8>]) -> Vec<u8> {
     let (current, before) = words.split_last().map_or((&b""[..], &[][..]), |(current, before)| (&current[..], before));
-    let typed: Vec<&str> = before.iter().skip(1).filter_map(|w| std::str::from_utf8(w).ok()).filter(|w| !w.starts_with('-')).collect();
-    let mut answer = Answer::default();
+    let mut typed = Vec::new();
+    for word in before.iter().skip(1).filter(|w| !w.starts_with(b"-")) {
+        typed.extend_from_slice(word);
+        typed.push(b' ');
+    }
+    let mut out = b"fish\0".to_vec();
     for (path, help) in helps {
-        let mut lead: Vec<&str> = Vec::new();
-        for (left, description) in help.lines().filter_map(entry) {
-            let is_word = |w: &&str| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !w.starts_with('-');
+        // The words of a line, a blank behind each.
+        let mut lead = Vec::new();
+        for line in help.as_bytes().split(|b| *b == b'\n').filter_map(|line| line.strip_prefix(b"  ")) {
+            let (left, about) = explanation(line.trim_ascii());
+            let mut rest = left;
             // A line that is further in, with options, goes on the one before.
-            if !left.starts_with(' ') {
-                lead = path.iter().copied().chain(left.split_whitespace().take_while(is_word)).collect();
-            }
-            let rest = left.split_whitespace().skip_while(|w| is_word(w)).map(|w| w.trim_matches(['[', ']', ',', '…']));
-            let mut add = |text: &str, description: &str| {
-                if text.as_bytes().starts_with(current) && !answer.candidates.iter().any(|c| c.text == text.as_bytes()) {
-                    answer.candidates.push(Candidate { text: text.as_bytes().to_vec(), description: description.as_bytes().to_vec() });
+            if !line.starts_with(b" ") {
+                lead = path.as_bytes().to_vec();
+                while rest.first().is_some_and(u8::is_ascii_lowercase) && !first_word(rest).contains(&b'|') {
+                    let word = first_word(rest);
+                    lead.extend_from_slice(word);
+                    lead.push(b' ');
+                    rest = rest[word.len()..].trim_ascii_start();
                 }
-            };
+            } else if !left.starts_with(b"[") && !left.starts_with(b"-") {
+                continue;
+            }
             if current.starts_with(b"-") {
                 if typed.starts_with(&lead) && (typed.is_empty() || !lead.is_empty()) {
-                    rest.filter(|w| w.starts_with('-') && *w != "--").for_each(|option| add(option, if lead.len() == path.len() { description } else { "" }));
+                    let options = rest.split(|b| b" [],|".contains(b)).filter(|w| w.starts_with(b"-") && *w != b"--");
+                    options.for_each(|option| add(&mut out, current, option, if left.starts_with(b"-") { about } else { b"" }));
                 }
             } else if lead.len() > typed.len() && lead.starts_with(&typed) {
-                add(lead[typed.len()], if lead.len() == typed.len() + 1 { description } else { "" });
+                let next = first_word(&lead[typed.len()..]);
+                add(&mut out, current, next, if typed.len() + next.len() + 1 == lead.len() { about } else { b"" });
             } else if lead == typed && !typed.is_empty() {
-                match rest.take(1).next() {
-                    Some(choice) if choice.contains('|') => choice.split('|').for_each(|word| add(word, description)),
-                    Some("NAME") if typed[0] == "shim" && typed[1..] != ["add"] => shim_names(call).iter().for_each(|name| add(name, "")),
-                    _ => {}
+                let next = first_word(rest);
+                if next.contains(&b'|') && !next.starts_with(b"[") {
+                    next.split(|b| *b == b'|').for_each(|choice| add(&mut out, current, choice, about));
+                } else if next.starts_with(b"NAME") && typed.starts_with(b"shim ") && typed != b"shim add " {
+                    add_shim_names(call, &mut out, current);
                 }
             }
         }
     }
-    answer
+    out
 }
 
-/// A line of a help text that explains something: what is typed, and what it means.
-fn entry(line: &str) -> Option<(&str, &str)> {
-    let line = line.strip_prefix("  ")?;
-    let indent = line.len() - line.trim_start().len();
-    let (left, description) = line[indent..].split_once("  ").unwrap_or((&line[indent..], ""));
-    (indent == 0 || left.starts_with(['[', '-'])).then(|| (&line[..indent + left.len()], description.trim()))
+/// What is typed and what it means: two blanks are between.
+fn explanation(line: &[u8]) -> (&[u8], &[u8]) {
+    let at = line.windows(2).position(|two| two == b"  ").unwrap_or(line.len());
+    (&line[..at], line[at..].trim_ascii())
+}
+
+fn first_word(text: &[u8]) -> &[u8] {
+    text.split(|b| *b == b' ').next().unwrap_or(b"")
+}
+
+/// Adds a candidate, unless it is none or is there.
+fn add(out: &mut Vec<u8>, current: &[u8], text: &[u8], about: &[u8]) {
+    let record = [text, b"\t"].concat();
+    if text.starts_with(current) && !out.split(|b| *b == 0).any(|other| other.starts_with(&record)) {
+        out.extend(record);
+        out.extend_from_slice(about);
+        out.push(0);
+    }
 }
 
 /// The names of all shims there are.
-fn shim_names(call: &Call) -> Vec<String> {
-    let home = paths::home(&call.invocation).map(|home| home.join(".local/bin/distrobox"));
-    let directories = paths::shim_directories(&call.invocation).into_iter().chain(home);
-    let names = directories.filter_map(|d| std::fs::read_dir(d).ok()).flatten().flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| name.into_string().ok()).filter(|name| !name.starts_with('.')).collect()
+fn add_shim_names(call: &Call, out: &mut Vec<u8>, current: &[u8]) {
+    let mut directories = paths::shim_directories(&call.invocation);
+    directories.extend(paths::home(&call.invocation).map(|home| home.join(".local/bin/distrobox")));
+    for entry in directories.iter().filter_map(|d| std::fs::read_dir(d).ok()).flatten().flatten() {
+        let name = entry.file_name();
+        if !name.as_bytes().starts_with(b".") {
+            add(out, current, name.as_bytes(), b"");
+        }
+    }
 }
 
 /// Whether something is to follow at once: a directory's content, an option's value.
@@ -242,78 +246,73 @@ fn is_open(text: &[u8]) -> bool {
     text.last().is_some_and(|last| b"/=:@".contains(last))
 }
 
-/// For bash's `COMPREPLY`: first the options for `compopt`, then the candidates, each ended by NUL.
-fn for_bash(answer: Answer, line: &Line) -> Vec<u8> {
-    let no_space = answer.no_space || answer.candidates.iter().any(|c| is_open(&c.text));
-    // Told that these are files, bash shows their last components and quotes them; but not '$' in names that it does not find here.
-    let files = answer.files && !answer.candidates.iter().any(|c| c.text.contains(&b'$'));
-    let mut out = match (no_space, files) {
-        (true, true) => b"nospace filenames\0".to_vec(),
-        (true, false) => b"nospace\0".to_vec(),
-        (false, true) => b"filenames\0".to_vec(),
-        (false, false) => b"\0".to_vec(),
-    };
-    let before = line.before_current();
-    for candidate in answer.candidates {
-        if answer.from_bash && answer.files == files {
-            out.extend(candidate.text);
-        } else {
-            let text = candidate.text.strip_prefix(&before[..]).unwrap_or(&candidate.text);
-            out.extend(shell_line::quoted(text, line.quote));
-            if no_space && !is_open(text) && line.quote.is_none() {
-                out.push(b' ');
-            }
-        }
-        out.push(0);
+/// Turns what the host said into what a shell reads. The host's is options, then candidates, each ended by NUL (what came after
+/// the last NUL was cut off). From bash, candidates stand for what bash would complete and are as they are to be typed, unless
+/// they are files; from fish, they are whole words without quotes, with a tab and a description.
+///
+/// - bash gets the same, for its `COMPREPLY`: the options for `compopt`, then candidates;
+/// - zsh three strings a candidate: `+` where a space is to follow, else `-`; the word as it is to be typed; its description;
+/// - fish a line a candidate: the word, a tab, its description. It quotes, and knows itself where no space is to follow.
+fn written_for(shell: &[u8], answer: &[u8], line: &Line) -> Vec<u8> {
+    let whole = answer.iter().rposition(|b| *b == 0).unwrap_or(0);
+    let mut records = answer[..whole].split(|b| *b == 0);
+    let options = records.next().unwrap_or(b"");
+    let has = |option: &[u8]| options.split(|b| *b == b' ').any(|o| o == option);
+    let from_bash = has(b"bash");
+    let mut all: Vec<(&[u8], &[u8])> = Vec::new();
+    for record in records.filter(|r| !r.is_empty()) {
+        let tab = record.iter().position(|b| *b == b'\t').filter(|_| !from_bash);
+        all.push(tab.map_or((record, b""), |tab| (&record[..tab], &record[tab + 1..])));
     }
-    out
-}
-
-/// Candidates as whole words without quotes, and whether a space is to follow: what zsh and fish want.
-fn whole_words(answer: Answer, line: &Line) -> impl Iterator<Item = (Vec<u8>, bool, Vec<u8>)> {
     let before = line.before_current();
-    let Answer { from_bash, no_space, files, candidates } = answer;
-    candidates.into_iter().map(move |candidate| {
-        let Candidate { mut text, description } = candidate;
+    let mut out = Vec::new();
+    if shell == b"bash" {
+        let no_space = has(b"nospace") || all.iter().any(|(text, _)| is_open(text));
+        // Told that these are files, bash shows their last components and quotes them; but not '$' in names that it does not find here.
+        let files = has(b"filenames") && !all.iter().any(|(text, _)| text.contains(&b'$'));
+        out.extend_from_slice(if no_space { b"nospace " } else { b"" });
+        out.extend_from_slice(if files { b"filenames\0" } else { b"\0" });
+        for (text, _) in all {
+            if from_bash && files == has(b"filenames") {
+                out.extend_from_slice(text);
+            } else {
+                let text = text.strip_prefix(&before[..]).unwrap_or(text);
+                out.extend(shell_line::quoted(text, line.quote));
+                if no_space && !is_open(text) && line.quote.is_none() {
+                    out.push(b' ');
+                }
+            }
+            out.push(0);
+        }
+        return out;
+    }
+    for (text, about) in all {
+        let mut text = text.to_vec();
         let mut space = !is_open(&text);
         if from_bash {
-            let with_space = text.strip_suffix(b" ").map(<[u8]>::to_vec);
-            space &= !no_space || with_space.is_some();
-            text = with_space.unwrap_or(text);
-            if !files {
+            // Some put the space there themselves.
+            let has_space = text.ends_with(b" ");
+            space &= has_space || !has(b"nospace");
+            text.truncate(text.len() - usize::from(has_space));
+            if !has(b"filenames") {
                 text = shell_line::take_apart(&text, b"").words().concat();
             }
             if !text.starts_with(&before) {
-                text = [&before[..], &text].concat();
+                text.splice(..0, before.iter().copied());
             }
         }
-        (text, space, description)
-    })
-}
-
-/// For zsh: three strings a candidate: `+` where a space is to follow, else `-`; the candidate as it is to be typed; its description.
-fn for_zsh(answer: Answer, line: &Line) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (text, space, description) in whole_words(answer, line) {
-        let record = [if space { b"+" } else { &b"-"[..] }, &shell_line::quoted(&text, line.quote), &description];
-        for part in record {
-            out.extend(part);
+        if shell == b"zsh" {
+            out.extend_from_slice(if space { b"+\0" } else { b"-\0" });
+            out.extend(shell_line::quoted(&text, line.quote));
             out.push(0);
-        }
-    }
-    out
-}
-
-/// For fish: a line a candidate, with its description behind a tab. fish quotes, and knows itself where no space is to follow.
-fn for_fish(answer: Answer, line: &Line) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (text, _, description) in whole_words(answer, line).filter(|(text, ..)| !text.contains(&b'\n') && !text.contains(&b'\t')) {
-        out.extend(text);
-        if !description.is_empty() {
+            out.extend_from_slice(about);
+            out.push(0);
+        } else if !text.contains(&b'\n') && !text.contains(&b'\t') {
+            out.extend(text);
             out.push(b'\t');
-            out.extend(description);
+            out.extend_from_slice(about);
+            out.push(b'\n');
         }
-        out.push(b'\n');
     }
     out
 }
@@ -324,17 +323,17 @@ mod tests {
 
     const HELPS: &[Help] = &[
         (
-            &[],
+            "",
             "Usage: bkt COMMAND\n\n  status [--json]      both sides\n  admin daemon run     be it\n  admin daemon stop    end it\n  shim init bash|zsh   code\n  shim add NAME\n      [--container C]    where it is\n\n  -v, --verbose   more\n      and more\n",
         ),
-        (&["admin", "daemon", "run"], "  --socket PATH   there\n"),
+        ("admin daemon run ", "  --socket PATH   there\n"),
     ];
 
     fn own(line: &str) -> Vec<String> {
         let call = Call { invocation: Default::default(), op: crate::opid::OpId::from_random([7; 6]) };
-        let answer = of_ourselves(&call, HELPS, &shell_line::take_apart(line.as_bytes(), BREAKS).words());
-        let shown = |c: &Candidate| [&c.text[..], if c.description.is_empty() { b"" } else { b": " }, &c.description].concat();
-        answer.candidates.iter().map(|c| String::from_utf8(shown(c)).unwrap()).collect()
+        let line = shell_line::take_apart(line.as_bytes(), BREAKS);
+        let lines = String::from_utf8(written_for(b"fish", &of_ourselves(&call, HELPS, &line.words()), &line)).unwrap();
+        lines.lines().map(|line| line.trim_end().replace('\t', ": ")).collect()
     }
 
     #[test]
@@ -353,20 +352,19 @@ mod tests {
     #[test]
     fn an_answer_is_written_as_each_shell_wants_it() {
         let line = shell_line::take_apart(b"c --a=x", BREAKS);
-        let from_bash = |options: &str, all: &str| from_bytes(format!("bash{options}\0{all}").as_bytes());
-        let shown = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace('\0', ";");
+        let written = |shell: &str, answer: &str| String::from_utf8(written_for(shell.as_bytes(), answer.as_bytes(), &line)).unwrap().replace('\0', ";");
         // Of a record without its NUL nobody knows whether it is whole.
-        let files = || from_bash(" filenames", "x y\0xd/\0cut");
-        assert_eq!(shown(for_bash(files(), &line)), "nospace filenames;x y;xd/;");
-        assert_eq!(shown(for_zsh(files(), &line)), "+;--a=x\\ y;;-;--a=xd/;;");
-        assert_eq!(shown(for_fish(files(), &line)), "--a=x y\n--a=xd/\n");
-        assert_eq!(shown(for_bash(from_bash(" filenames", "x$y\0"), &line)), ";x\\$y;");
-        let words = || from_bash(" nospace", "x\\ y \0xz\0");
-        assert_eq!(shown(for_bash(words(), &line)), "nospace;x\\ y ;xz;");
-        assert_eq!(shown(for_zsh(words(), &line)), "+;--a=x\\ y;;-;--a=xz;;");
-        let from_fish = || from_bytes(b"fish\0--a=x y\tmeans it\0--a=x=\0");
-        assert_eq!(shown(for_bash(from_fish(), &line)), "nospace;x\\ y ;x=;");
-        assert_eq!(shown(for_fish(from_fish(), &line)), "--a=x y\tmeans it\n--a=x=\n");
-        assert_eq!(shown(for_bash(from_bytes(b""), &line)), ";");
+        let files = "bash filenames\0x y\0xd/\0cut";
+        assert_eq!(written("bash", files), "nospace filenames;x y;xd/;");
+        assert_eq!(written("zsh", files), "+;--a=x\\ y;;-;--a=xd/;;");
+        assert_eq!(written("fish", files), "--a=x y\t\n--a=xd/\t\n");
+        assert_eq!(written("bash", "bash filenames\0x$y\0"), ";x\\$y;");
+        let words = "bash nospace\0x\\ y \0xz\0";
+        assert_eq!(written("bash", words), "nospace ;x\\ y ;xz;");
+        assert_eq!(written("zsh", words), "+;--a=x\\ y;;-;--a=xz;;");
+        let from_fish = "fish\0--a=x y\tmeans it\0--a=x=\0";
+        assert_eq!(written("bash", from_fish), "nospace ;x\\ y ;x=;");
+        assert_eq!(written("fish", from_fish), "--a=x y\tmeans it\n--a=x=\t\n");
+        assert_eq!(written("bash", ""), ";");
     }
 }

@@ -2,17 +2,20 @@
 
 use crate::applet::sides::{self, OtherSide, Place};
 use crate::applet::{Call, RELEASE, output, usage};
-use crate::checks::{Finding, Level, Mend};
+use crate::checks::{Finding, Level, Mend, files};
 use crate::client::local::Side;
 use crate::doctor::examine::Checked;
-use crate::doctor::{look, name, treat};
+use crate::doctor::{name, treat};
 use crate::error::Result;
 use crate::exit::End;
+use crate::shims::links::{self, Facts, Record};
+use crate::shims::manifest::Manifest;
+use crate::shims::place::Places;
 use lexopt::{Arg, Parser, ValueExt};
 use serde::Serialize;
 use std::ffi::OsString;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt doctor [--fix] [--json] [NAME]
 
 Looks at the whole set-up, in a container at both sides: socket, daemon, unit, environment, PATH, shims, policy.
@@ -63,11 +66,11 @@ pub fn run(call: &Call, args: Vec<OsString>, other: OtherSide<'_>) -> Result<End
     let (code, text, json) = match &typed.name {
         Some(name) => explain(call, name, &place),
         None => {
-            let mut checks = place.patient(call).examine();
+            let mut checks = examine(call, &place);
             if typed.fix && fix(call, &place, &checks) {
                 // What was mended is looked at again, and the rest with it.
                 place = Place::look(call);
-                checks = place.patient(call).examine();
+                checks = examine(call, &place);
             }
             let worst = checks.iter().flat_map(|c| &c.findings).map(|f| f.level).max();
             (u8::from(worst == Some(Level::Broken)), describe(&checks, side, typed.fix), report(&checks, side))
@@ -99,12 +102,42 @@ pub fn run(call: &Call, args: Vec<OsString>, other: OtherSide<'_>) -> Result<End
     }
 }
 
+/// Everything of our side, with what the shims' own check says: that is what 'bkt shim check' prints.
+fn examine(call: &Call, place: &Place) -> Vec<Checked> {
+    let mut checks = place.patient(call).examine();
+    if place.side == Side::Host
+        && let Ok(places) = Places::of(&call.invocation)
+    {
+        let known: Vec<&Finding> = checks.iter().flat_map(|c| &c.findings).collect();
+        let findings = match Manifest::read(&places).and_then(|manifest| Ok((Record::read(&places)?, manifest))) {
+            Err(wrong) => vec![files::document(&places.manifest, &wrong.text, "no shim can be added, made or run from it")],
+            Ok((record, manifest)) => {
+                let found = links::check(&manifest, &Facts::look(&manifest, &record, &places), &places);
+                // What lies in the place of a link was told already.
+                let is_new = |f: &&links::Finding| !known.iter().any(|k| k.what.contains(&*f.path.to_string_lossy()));
+                found.iter().filter(is_new).map(|f| declared(f, &places)).collect()
+            }
+        };
+        checks.push(Checked { check: "manifest", about: places.shown(&places.manifest), findings });
+    }
+    checks
+}
+
+fn declared(found: &links::Finding, places: &Places) -> Finding {
+    let mend = match &*found.mend {
+        "bkt shim sync" => Mend::Run(&["bkt", "shim", "sync"]),
+        mend if mend.starts_with("bkt ") => Mend::ByHand(mend.replacen(", or", "   # or", 1)),
+        mend => Mend::ByHand(format!("# {mend}")),
+    };
+    let what = format!("{} ({}): {}", places.shown(&found.path), found.mode.word(), found.what);
+    Finding::warning(what, "the shim is not what the manifest says, and not the same on the next machine", mend)
+}
+
 /// Does what may be done unasked, and says each step; whether there was any.
 fn fix(call: &Call, place: &Place, checks: &[Checked]) -> bool {
-    let executable = look::executable(&call.invocation);
     let mut any = false;
     for finding in checks.iter().flat_map(|c| &c.findings) {
-        match treat::treat(&finding.mend, &call.invocation, &place.shims, &executable) {
+        match treat::treat(&finding.mend, &call.invocation, &place.shims, &place.executable) {
             Ok(false) => {}
             Ok(true) => {
                 any = true;

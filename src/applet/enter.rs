@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-const ENTER_HELP: &str = "\
+pub const ENTER_HELP: &str = "\
 Usage: bkt enter NAME [OPTIONS] [-- CMD ARGS…]
 
 Runs CMD in the container NAME as if it ran here: with these streams, this terminal, these signals, in the same

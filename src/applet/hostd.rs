@@ -123,7 +123,8 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         env,
         path: invocation.var("PATH").unwrap_or(program::DEFAULT_PATH).to_vec(),
         shim_directories: paths::shim_directories(invocation),
-        own_names: APPLETS.iter().map(|applet| applet.name).collect(),
+        // The others mean the host's own programs of that name.
+        own_names: APPLETS.iter().map(|applet| applet.name).filter(|name| name.starts_with("bkt")).collect(),
         inherited: inherited_socket(call)?,
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 /// What `check` ends with where something has drifted.
 const DRIFTED: u8 = 1;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt shim COMMAND
 
   add NAME                          a container's program, in every container and on the host:

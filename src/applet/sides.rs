@@ -6,6 +6,7 @@ use crate::client::local::{self, Side};
 use crate::doctor::examine::{Daemon, Patient, Running};
 use crate::doctor::look::Environment;
 use crate::error::{Error, Result};
+use crate::shims::place;
 use crate::sys::process;
 use crate::{paths, shims};
 use serde::de::IgnoredAny;
@@ -19,6 +20,8 @@ pub type OtherSide<'a> = Option<&'a dyn Fn(Vec<OsString>) -> Result<crate::exit:
 pub struct Place {
     pub sockets: Vec<PathBuf>,
     pub shims: Vec<PathBuf>,
+    /// Where links of ours lead.
+    pub executable: PathBuf,
     pub found: Result<Found>,
     pub side: Side,
 }
@@ -32,7 +35,9 @@ impl Place {
             Ok(Found::Running(_)) => Side::Container,
             _ => local::side(&call.invocation),
         };
-        Place { sockets, shims: paths::shim_directories(&call.invocation), found, side }
+        let bin = paths::home(&call.invocation).unwrap_or_default().join(".local/bin");
+        let executable = place::own_path(&bin, &call.invocation).unwrap_or_default();
+        Place { sockets, shims: paths::shim_directories(&call.invocation), executable, found, side }
     }
 
     pub fn patient<'a>(&'a self, call: &'a Call) -> Patient<'a> {
@@ -56,6 +61,7 @@ impl Place {
             release: RELEASE,
             on_host: self.side == Side::Host,
             sockets: &self.sockets,
+            executable: self.executable.clone(),
             daemon,
             shims: &self.shims,
             known: shims::shipped().collect(),

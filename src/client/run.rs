@@ -10,6 +10,8 @@ use crate::event::Wait;
 use crate::exit::End;
 use crate::invocation::Invocation;
 use crate::opid::OpId;
+use crate::process::environment;
+use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
 use crate::proto::message::{self, Bytes, Code, Run, Terminal, kind};
@@ -40,6 +42,10 @@ pub struct Command {
     pub not_on_own_side: bool,
     /// Run it in this container of the daemon's side, by the container's guest daemon.
     pub container: Option<Vec<u8>>,
+    /// What of the host the command uses; with another than `host_exec`, `args` says what to do instead of naming a command.
+    pub capability: Capability,
+    /// Say hello first, with this release of ours, in the same round trip.
+    pub hello: Option<&'static str>,
     /// Keep our own copies of the streams: we go on after the run. Their readers and writers wait for us, then.
     pub keep_streams: bool,
 }
@@ -90,8 +96,12 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     // kernel would keep them for us, ignored or not.
     let signals = SignalReader::new(SignalSet(!inheritance.ignored.0)).map_err(|e| Error::io("signalfd", &e))?;
     let mut conversation = Conversation { channel: Channel::new(socket), signals, passed_on: SignalSet::EMPTY, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
+    if let Some(release) = command.hello {
+        let hello = message::Hello { release, container: Bytes(container::claimed(invocation)), capabilities: vec![command.capability.word()] };
+        conversation.push_out(&message::encode(&hello, 0, Some(op)), &[])?;
+    }
     conversation.push_out(&request, &fds)?;
-    match conversation.first_answer()? {
+    match conversation.first_answer(command.hello)? {
         First::SameSide => {
             conversation.signals.restore_mask(conversation.passed_on);
             Ok(Outcome::SameSide)
@@ -186,10 +196,17 @@ impl Conversation {
     }
 
     /// Waits until the command runs, or does not.
-    fn first_answer(&mut self) -> Result<First> {
+    fn first_answer(&mut self, own_release: Option<&str>) -> Result<First> {
         loop {
             while let Some(mut frame) = self.next_frame()? {
                 match frame.header.kind {
+                    // What it rejects, it refuses too, with the reason.
+                    kind::HelloAnswer => {
+                        let answer: message::HelloAnswer<'_> = decode(&frame)?;
+                        if own_release.is_some_and(|own| own != answer.release) {
+                            log::warn!(op_id:% = self.op; "the host's daemon is version {}, this bkt {}: install the same on both sides", answer.release, own_release.unwrap_or(""));
+                        }
+                    }
                     // Taken; it starts when its turn comes, and that may be any time.
                     kind::Accepted => self.deadline = None,
                     kind::Started => {
@@ -385,9 +402,12 @@ impl Conversation {
 
 /// The request's bytes, and the descriptors that travel with it.
 fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams, inheritance: Inheritance, op: OpId) -> Result<(Vec<u8>, Vec<BorrowedFd<'s>>)> {
-    let mut env = Vec::new();
+    let mut env = Vec::with_capacity(invocation.env.iter().map(|entry| entry.count_bytes() + 1).sum());
+    let of_use = |entry: &[u8]| command.capability == Capability::HostExec || entry.starts_with(environment::DEPTH.as_bytes());
     for entry in &invocation.env {
-        env.extend_from_slice(entry.to_bytes_with_nul());
+        if of_use(entry.to_bytes()) {
+            env.extend_from_slice(entry.to_bytes_with_nul());
+        }
     }
     let directory = command.directory.clone().unwrap_or_else(|| capture::directory(invocation));
     let root = command.not_on_own_side.then(|| files::file_id(c"/").ok()).flatten();
@@ -406,6 +426,7 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
         detach: command.detach,
         not_on_root: root.map(|id| (id.device, id.inode)),
         container: Bytes(container::claimed(invocation)),
+        capability: command.capability as u8,
     };
     let most = socket::MAX_FDS - (run.descriptors() - run.extra.len());
     if run.extra.len() > most {

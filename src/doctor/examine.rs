@@ -48,6 +48,8 @@ pub struct Patient<'a> {
     pub release: &'a str,
     pub on_host: bool,
     pub sockets: &'a [PathBuf],
+    /// Where links of ours lead.
+    pub executable: PathBuf,
     pub daemon: Daemon,
     pub shims: &'a [PathBuf],
     /// Names that are usually shims.
@@ -247,13 +249,12 @@ impl Patient<'_> {
     }
 
     fn check_links(&self, shims: &Path) -> Checked {
-        let executable = look::executable(self.invocation);
         let (mut findings, mut count) = (Vec::new(), 0);
         for path in look::names(shims) {
             let mut link = PathBuf::new();
             if let Some(entry) = look::entry(&path, &mut link) {
                 count += 1;
-                findings.extend(links::entry(&path, entry, &executable));
+                findings.extend(links::entry(&path, entry, &self.executable));
             }
         }
         Checked { check: "shims", about: format!("{count} in {}", shims.display()), findings }

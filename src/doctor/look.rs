@@ -77,13 +77,6 @@ pub fn names(directory: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Where links of ours are to lead: the name under which this executable was installed, if that is in our PATH.
-pub fn executable(invocation: &Invocation) -> PathBuf {
-    let real = fs::read_link("/proc/self/exe").unwrap_or_default();
-    let installed = own_path(invocation).into_iter().map(|d| d.join("bkt")).find(|path| fs::canonicalize(path).is_ok_and(|to| to == real));
-    installed.unwrap_or(real)
-}
-
 /// Somebody else's environment, or some of it: `NAME=VALUE`, NUL-terminated.
 pub struct Environment(pub Vec<u8>);
 

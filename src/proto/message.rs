@@ -210,6 +210,10 @@ pub struct Run<'a> {
     pub not_on_root: Option<(u64, u64)>,
     /// The caller's container, as it says, for the log.
     pub container: Bytes<'a>,
+    /// A [`Capability`](crate::proto::capability::Capability), as its number. With another than `host_exec` the server itself does
+    /// what is asked for: `args` is not a command but what to do, in that capability's own words, and nothing of the caller's
+    /// environment, directory or terminal counts.
+    pub capability: u8,
 }
 
 impl Run<'_> {
@@ -530,13 +534,14 @@ mod tests {
             detach: false,
             not_on_root: Some((1, 2)),
             container: Bytes(b"dev"),
+            capability: 2,
         }
     }
 
     #[test]
     fn the_golden_bytes_of_a_run_do_not_change() {
         let bytes = encode(&run(), 3, OpId::parse(b"op-000000000001"));
-        let mut golden: Vec<u8> = vec![115, 0, 0, 0, 1, 0, 2, 3, 1, 0, 0, 0, 0, 0, 0, 0];
+        let mut golden: Vec<u8> = vec![116, 0, 0, 0, 1, 0, 2, 3, 1, 0, 0, 0, 0, 0, 0, 0];
         golden.extend(b"\x06ls\0-l\0\x04A=1\0\x00\x02B\0\x00\x04/tmp\x00");
         golden.extend([0, 1, 2, 1, 5]); // streams, extra
         golden.extend([1, 0, 0, 0, 0]); // terminal: four mode words
@@ -546,7 +551,7 @@ mod tests {
         golden.extend([0; 32]); // limits
         golden.push(0); // ignored
         golden.extend([0, 1, 1, 2]); // detach, root
-        golden.extend(b"\x03dev");
+        golden.extend(b"\x03dev\x02"); // container, capability
         golden[0] = (golden.len() - 4) as u8;
         assert_eq!(bytes, golden);
         assert_eq!(decode::<Run>(&bytes[16..]).unwrap(), run());
@@ -629,7 +634,7 @@ mod tests {
         }
 
         #[test]
-        fn a_run_with_any_byte_changed_is_decoded_without_harm(at in 0usize..98, to: u8) {
+        fn a_run_with_any_byte_changed_is_decoded_without_harm(at in 0usize..99, to: u8) {
             let mut bytes = encode(&run(), 3, None).split_off(16);
             let at = at % bytes.len();
             bytes[at] = to;

@@ -22,6 +22,7 @@
 //!   | <----------------------------------------- Started, … Exited -- |
 //! ```
 
+pub mod capability;
 pub mod channel;
 pub mod frame;
 pub mod message;

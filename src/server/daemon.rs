@@ -12,6 +12,7 @@ use crate::opid::OpId;
 use crate::paths;
 use crate::policy;
 use crate::process::environment;
+use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
 use crate::proto::message::{self, Bytes, Code, Message, Past, Refusal, Run, kind};
@@ -224,11 +225,13 @@ impl Daemon {
         let now = process::monotonic_ms();
         let guest = options.guest.take();
         let interceptors = guest.as_ref().map(|guest| guest.interceptors.clone());
+        let place = listener.as_ref().map_or(&*options.socket, Listener::path);
         let context = Context {
             env: options.env.clone(),
             path: options.path.clone(),
             shim_directories: options.shim_directories.clone(),
-            refuge: files::c_path(&paths::refuge(listener.as_ref().map_or(&options.socket, Listener::path))).map_err(|e| Error::io("the socket's path", &e))?,
+            refuge: files::c_path(&paths::refuge(place)).map_err(|e| Error::io("the socket's path", &e))?,
+            handed: files::c_path(&paths::handed(place)).map_err(|e| Error::io("the socket's path", &e))?,
             own_file: files::file_id(c"/proc/self/exe").map_err(|e| Error::io("look at our own executable", &e))?,
             own_executable,
             root: files::file_id(c"/").map_err(|e| Error::io("look at /", &e))?,
@@ -717,9 +720,12 @@ impl Daemon {
     fn on_run(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let run: Run<'_> = message::decode(frame.body())?;
         plan::check(&run, frame.fds.len(), &self.context)?;
-        self.policy.allow_run(&run, &self.context)?;
+        let name = match self.policy.allow(&run, &self.context)? {
+            Capability::HostExec => plan::name(&run),
+            // What it is called is for the caller to claim; what it uses is not.
+            other => other.word().as_bytes(),
+        };
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
-        let name = plan::name(&run);
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
         let directory = run.directory.0[..run.directory.0.len().min(MAX_DIRECTORY_BYTES)].to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
@@ -768,7 +774,8 @@ impl Daemon {
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
         let internal = |e: io::Error| Refusal::new(Code::Busy, format!("{} cannot be started: {}; try again", shown(plan::name(&run)), crate::error::reason(&e)));
-        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context).map_err(internal)?;
+        let schemes = if run.capability == Capability::HostExec as u8 { String::new() } else { self.policy.schemes() };
+        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context, &schemes).map_err(internal)?;
         plan.elsewhere = caller.origin.and_then(|origin| plan::elsewhere(&run, &plan, origin));
         self.served += 1;
         let pid = match pty {

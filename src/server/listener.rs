@@ -2,6 +2,7 @@
 
 use crate::checks::{self, Finding, Level, Mend};
 use crate::error::{Error, Result, reason};
+use crate::handed;
 use crate::paths;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::REFUGE_MODE;
@@ -89,6 +90,7 @@ impl Listener {
 
     /// Removes what we made: the file if it is still ours, the refuge, the directory once it is empty.
     pub fn remove(&self) {
+        handed::remove_all(&paths::handed(&self.path));
         let (Some(ours), Some(directory)) = (self.file, self.path.parent()) else { return };
         // Without the lock another daemon could put its socket there between the look and the removal.
         let Ok(_lock) = lock(directory, || Ok(())) else { return };

@@ -246,11 +246,11 @@ pub fn rewind(file: &File) -> io::Result<()> {
 pub fn become_standard(fd: OwnedFd, stream: RawFd) -> io::Result<()> {
     use std::os::fd::IntoRawFd;
     let number = fd.into_raw_fd();
-    if number == stream {
-        return Ok(());
-    }
-    // SAFETY: the number is ours; afterwards the stream stands for the same, and the number is closed.
+    // SAFETY: the number is ours; afterwards the stream stands for the same, and the number is closed unless it was that one itself.
     unsafe {
+        if number == stream {
+            return check(libc::fcntl(number, libc::F_SETFD, 0)).map(drop);
+        }
         let done = check(libc::dup2(number, stream));
         libc::close(number);
         done.map(drop)

@@ -9,6 +9,7 @@ pub mod caller;
 pub mod peer;
 pub mod pty;
 pub mod realhost;
+pub mod sandbox;
 
 use std::fs;
 use std::os::unix::process::CommandExt;

@@ -14,7 +14,7 @@ if [[ $- == *i* && -n $_bkt_shims ]]; then
 			complete -F _bkt_complete -- "$1"
 			return 124
 		fi
-		[[ -z $_bkt_otherwise ]] || "$_bkt_otherwise" "$@"
+		[[ -z ${_bkt_otherwise-} ]] || "$_bkt_otherwise" "$@"
 	}
 	if [[ $(complete -p -D 2>/dev/null) =~ \ -F\ ([^ ]+) ]]; then
 		[[ ${BASH_REMATCH[1]} == _bkt_unknown ]] || _bkt_otherwise=${BASH_REMATCH[1]}
