@@ -386,6 +386,29 @@ fn from_another_container_through_the_host_it_is_one_operation() {
     }
 }
 
+#[test]
+fn a_command_named_like_a_link_of_the_guest_is_that_link() {
+    let host = Host::start();
+    let guest = Guest::of(&host, "dev");
+    assert!(guest.boxed.path("/run/bkt/bin/host-exec").is_symlink());
+    // There is no other host-exec in the container: that it is found is the point.
+    let output = enter(&host, "dev", ["host-exec", "sh", "-c", "echo $SERVER_SIDE; exit 8"]).output().unwrap();
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("yes\n", Some(8)), "{}", text(&output.stderr));
+}
+
+#[test]
+fn where_commands_are_restricted_a_container_enters_no_other_and_the_hosts_user_does() {
+    let config = TempDir::new();
+    fs::create_dir(config.0.join("bkt")).unwrap();
+    fs::write(config.0.join("bkt/policy.json"), r#"{"listeners": {"host": {"host_exec": {"default": "deny", "rules": [{"allow": "uname"}]}}}}"#).unwrap();
+    let host = Host::start_with(|daemon| drop(daemon.env("XDG_CONFIG_HOME", &config.0)));
+    let (dev, other) = (Guest::of(&host, "dev"), Boxed::of(&host));
+    assert_eq!(enter_sh(&host, "exit 3").status().unwrap().code(), Some(3));
+    let refused = other.command(&["/bin/bkt", "enter", "dev", "--", "touch", "/tmp/ran"]).output().unwrap();
+    complaint(&refused, 125, "containers may not enter each other where the host's policy");
+    assert!(!dev.boxed.path("/tmp/ran").exists());
+}
+
 // ---- distrobox shims, and other ways in
 
 /// A home that the containers share, with a distrobox shim for a program in `dev` that says how and where it was called.
