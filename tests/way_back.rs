@@ -346,14 +346,14 @@ fn without_a_command_it_is_a_login_shell_of_the_container() {
     fs::write(guest.path("/etc/profile"), "for f in /etc/profile.d/*.sh; do . $f; done; PROFILE=read\n").unwrap();
     let _guest = guest.guest("dev", &[]).ready(&host);
     let mut t = bash(&host);
-    t.start("bkt enter dev");
-    t.expect("READY> ");
+    t.start("bkt enter dev --env 'PS1=INNER> '");
+    t.expect("INNER> ");
     t.send("echo $0 $PROFILE $PATH\r");
     t.expect("-ash read /run/bkt/bin:/bin\r\n");
     t.send("sleep 1000\r");
     find_below(_guest.bwrap.id(), "sleep");
     t.send("\x03");
-    t.expect("READY> ");
+    t.expect("INNER> ");
     t.send("exit 3\r");
     t.expect("READY> ");
     assert_eq!(t.line("echo status $?"), "status 3\r\n");
@@ -401,7 +401,9 @@ fn where_commands_are_restricted_a_container_enters_no_other_and_the_hosts_user_
     let config = TempDir::new();
     fs::create_dir(config.0.join("bkt")).unwrap();
     fs::write(config.0.join("bkt/policy.json"), r#"{"listeners": {"host": {"host_exec": {"default": "deny", "rules": [{"allow": "uname"}]}}}}"#).unwrap();
-    let host = Host::start_with(|daemon| drop(daemon.env("XDG_CONFIG_HOME", &config.0)));
+    let host = Host::start_with(|daemon| {
+        daemon.env("XDG_CONFIG_HOME", &config.0);
+    });
     let (dev, other) = (Guest::of(&host, "dev"), Boxed::of(&host));
     assert_eq!(enter_sh(&host, "exit 3").status().unwrap().code(), Some(3));
     let refused = other.command(&["/bin/bkt", "enter", "dev", "--", "touch", "/tmp/ran"]).output().unwrap();
