@@ -60,7 +60,7 @@ const MAX_UNSENT_BYTES: usize = 64 * 1024;
 /// Commands started in one turn, so that signals, news and the clock are never behind a long queue.
 const STARTS_PER_TURN: usize = 16;
 /// Connections accepted in one turn, likewise.
-const ACCEPTS_PER_TURN: usize = 16;
+const ACCEPTS_PER_TURN: usize = 64;
 /// What is remembered of a directory: `PATH_MAX`; a longer path cannot be entered anyway.
 const MAX_DIRECTORY_BYTES: usize = 4096;
 /// How long last words may wait to be read.
@@ -444,13 +444,13 @@ impl Daemon {
     // ---- connections
 
     fn on_connections(&mut self) {
-        for _ in 0..ACCEPTS_PER_TURN {
+        for accepted in 0..ACCEPTS_PER_TURN {
             let Some(listener) = &self.listener else { return };
             match socket::accept(listener.as_fd()) {
                 Ok(connection) => {
                     self.on_accepted(connection);
                     // Often it is the only one, and has asked already: it need not wait until we know that nobody else is there.
-                    if self.queue.len() == 1 {
+                    if accepted == 0 && self.queue.len() == 1 {
                         self.start_queued();
                     }
                 }
