@@ -19,6 +19,9 @@ const SOCKET_DIRECTORY: &str = "bkt";
 /// The directory that a command runs in when its own does not exist here: beside the socket, empty, mode 0500.
 const REFUGE: &str = "nowhere";
 
+/// What is appended to the socket's name for the directory of files that were handed over.
+const HANDED: &str = ".files";
+
 /// The runtime directory, `$XDG_RUNTIME_DIR` or its usual place (XDG Base Directory Specification; pam_systemd(8)).
 pub fn runtime_directory(invocation: &Invocation, user: u32) -> PathBuf {
     match invocation.var("XDG_RUNTIME_DIR") {
@@ -60,6 +63,13 @@ pub fn is_socket_directory(directory: &Path) -> bool {
 /// The empty directory beside the daemon's socket.
 pub fn refuge(socket: &Path) -> PathBuf {
     socket.parent().unwrap_or(Path::new("/")).join(REFUGE)
+}
+
+/// Where files lie that were handed over to this side's programs: beside the socket, and named after it.
+pub fn handed(socket: &Path) -> PathBuf {
+    let mut name = socket.file_name().unwrap_or_default().to_os_string();
+    name.push(HANDED);
+    socket.with_file_name(name)
 }
 
 /// Directories that hold nothing but shims: never searched for a command to run.

@@ -40,6 +40,7 @@ fn seeds() -> Vec<Vec<u8>> {
         detach: false,
         not_on_root: Some((1, 2)),
         container: Bytes(b"dev"),
+        capability: 0,
     };
     let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
     let running = Running { op: 1, pid: 2, since_ms: 3, name: Bytes(b"ls"), terminal: false };

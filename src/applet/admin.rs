@@ -19,7 +19,7 @@ const STALE: u8 = 1;
 /// Runs of `test`, of which the medians are shown.
 const TEST_RUNS: usize = 21;
 
-const EXEC_HELP: &str = "\
+pub const EXEC_HELP: &str = "\
 Usage: bkt admin daemon exec [OPTIONS] -- CMD ARGS…
 
 Runs CMD on the daemon's side as if it ran here: with these streams, this terminal, these signals, and its own exit status.
@@ -33,7 +33,7 @@ Runs CMD on the daemon's side as if it ran here: with these streams, this termin
   --pty, --no-pty   always or never give it a terminal (default: where we are at one)
 ";
 
-fn wants_json(args: Vec<OsString>, command: &str) -> Result<bool> {
+pub fn wants_json(args: Vec<OsString>, command: &str) -> Result<bool> {
     let mut json = false;
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(|e| usage(e, "bkt"))? {
@@ -85,12 +85,16 @@ pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
     if !status.policy_error.is_empty() {
         text.push_str(&format!("         refused, the earlier one stays: {}\n", status.policy_error));
     }
+    describe_running(&mut text, status);
+    text
+}
+
+pub fn describe_running(text: &mut String, status: &ask::Status) {
     for run in &status.running {
         let op = run.op.map_or_else(String::new, |op| op.to_string());
         let terminal = if run.terminal { "terminal" } else { "-" };
         text.push_str(&format!("  {op}  pid {:<8} {:>10}  {terminal:8}  {}\n", run.pid, duration(run.since_ms), shown(&run.name)));
     }
-    text
 }
 
 /// What `--json` prints; its fields are documented in the README.
@@ -126,6 +130,12 @@ pub struct Run {
     terminal: bool,
 }
 
+impl Run {
+    pub fn of(r: &ask::Running) -> Run {
+        Run { op_id: r.op.map(|op| op.to_string()), pid: r.pid, since_ms: r.since_ms, name: shown(&r.name), terminal: r.terminal }
+    }
+}
+
 #[derive(Serialize)]
 struct RoundTrip {
     command: &'static str,
@@ -140,7 +150,6 @@ impl State {
     pub fn of(found: &Found, sockets: &[std::path::PathBuf]) -> State {
         let some = |text: String| Some(text).filter(|t| !t.is_empty());
         let shown_path = |path: &std::path::Path| path.display().to_string();
-        let run = |r: &ask::Running| Run { op_id: r.op.map(|op| op.to_string()), pid: r.pid, since_ms: r.since_ms, name: shown(&r.name), terminal: r.terminal };
         match found {
             Found::Stale(path) => State::Stale { socket: shown_path(path) },
             Found::Nothing(path) => State::NotRunning { socket: shown_path(path) },
@@ -155,7 +164,7 @@ impl State {
                 supervised: status.supervised,
                 policy: some(shown(&status.policy)),
                 policy_error: some(status.policy_error.clone()),
-                running: status.running.iter().map(run).collect(),
+                running: status.running.iter().map(Run::of).collect(),
             },
         }
     }
@@ -212,7 +221,7 @@ pub fn exec(call: &Call, args: Vec<OsString>) -> Result<End> {
     let Some(at) = end_of_options else {
         return Err(usage("exec wants '--' before the command, so that its options are not taken for ours", "bkt admin daemon exec"));
     };
-    let mut command = read_exec_options(args[..at].to_vec())?;
+    let mut command = read_run_options(args[..at].to_vec(), "bkt admin daemon exec")?;
     for arg in &args[at + 1..] {
         command.args.extend(arg.as_bytes());
         command.args.push(0);
@@ -227,8 +236,8 @@ pub fn exec(call: &Call, args: Vec<OsString>) -> Result<End> {
     }
 }
 
-fn read_exec_options(args: Vec<OsString>) -> Result<Command> {
-    let help = "bkt admin daemon exec";
+/// The options that a run may have, as `exec` and `enter` know them.
+pub fn read_run_options(args: Vec<OsString>, help: &str) -> Result<Command> {
     let wrong = |e: lexopt::Error| usage(e, help);
     let mut command = Command::default();
     let mut parser = Parser::from_args(args);

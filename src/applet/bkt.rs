@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, doctor, history, hostd, output, overview, schema, service, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, complete, doctor, enter, history, hostd, output, overview, schema, service, shell, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -21,15 +21,19 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   doctor [--fix] [--json] [NAME]    what is wrong and what mends it; who answers to a name and why
   log [-f] [--op ID] [--since WHEN] [--json]
                                     what the daemon has written
+  enter NAME [-- CMD ARGS…]         run CMD in a container, or a login shell; 'bkt enter --help'
+  ps [--json]                       the containers that have a guest daemon, and what runs there
   admin daemon run                  be the daemon (bkt-hostd)
   admin daemon status [--json]      is it there, and what does it do
   admin daemon test [--json]        run a command through it and say how long each part took
   admin daemon exec OPTIONS -- CMD  run CMD through it; 'bkt admin daemon exec --help'
   admin daemon reload               re-execute its binary in place; nothing that runs notices
   admin daemon stop                 end it
-  admin daemon install              have it started at every login; 'uninstall' takes that back
+  admin daemon install|uninstall    have it started at every login, or no longer
   shim COMMAND                      the shims of this home: add, remove, list, sync, capture, check; 'bkt shim --help'
-  schema policy, schema shims       the JSON Schemas of policy.json and shims.json
+  shim init bash|zsh|fish           code for that shell's start-up file: PATH, completions and man pages of the host's commands
+  man [SECTION] NAME                the host's page
+  schema policy|shims               the JSON Schemas of policy.json and shims.json
 
   --list            the names of this executable, and of the shims that come with it
   --install DIR     make a link in DIR for each of those shims
@@ -41,6 +45,17 @@ Usage: bkt [-v] [--no-delegate] COMMAND
 Exit status: the command's own; 125 bkt itself failed, 126 cannot execute, 127 not found.
 Environment: BKT_SOCKET, BKT_FALLBACK (auto, never, never:NAME,…), BKT_SIDE (host, container), BKT_LOG.
 ";
+
+/// All help texts, for the completion of our own words.
+const HELPS: &[complete::Help] = &[
+    ("", HELP),
+    ("admin daemon run ", hostd::HELP),
+    ("admin daemon exec ", admin::EXEC_HELP),
+    ("doctor ", doctor::HELP),
+    ("enter ", enter::ENTER_HELP),
+    ("log ", history::HELP),
+    ("shim ", crate::applet::shims::HELP),
+];
 
 /// What was typed before the subcommand.
 struct Typed {
@@ -104,6 +119,11 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
+        ["complete", ..] => complete::run(call, &rest, HELPS),
+        ["shim", "init", ..] => shell::init(call, &rest[1..]),
+        ["man", ..] => shell::man(call, &rest),
+        ["enter", ..] => enter::enter(call, after(0)),
+        ["ps", ..] => on_host(call, typed, all, Some(b"/"), |_| enter::ps(call, after(0))),
         ["schema", ..] => schema::run(&rest),
         ["shim", ..] => crate::applet::shims::run(call, after(0)),
         ["log", ..] => on_host(call, typed, all, Some(b"/"), |_| history::run(call, after(0))),
@@ -153,10 +173,10 @@ fn on_host(call: &Call, typed: &Typed, all: &[OsString], directory: Option<&[u8]
 fn list() -> End {
     let mut text = String::new();
     for applet in APPLETS {
-        text.push_str(&format!("{:12} {}\n", applet.name, applet.help));
+        text.push_str(&format!("{:16} {}\n", applet.name, applet.help));
     }
     for name in shims::shipped() {
-        text.push_str(&format!("{name:12} shim: the host's {name}\n"));
+        text.push_str(&format!("{name:16} shim: the host's {name}\n"));
     }
     output::print(&text);
     End::Code(0)

@@ -3,6 +3,7 @@
 use crate::applet::{Call, shim};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
+use crate::container;
 use crate::error::{Error, Result, reason};
 use crate::exit::{self, End};
 use crate::invocation::Invocation;
@@ -47,14 +48,14 @@ pub fn run(call: &Call) -> Result<End> {
         return Err(Error::with_code(text, exit::NOT_FOUND));
     };
     let container = manifest.container_of(shim);
-    let own = enter::own_container();
+    let own = container::name(invocation);
     let inside = match local::side(invocation) {
         Side::Host => Inside::Host,
-        Side::Container => Inside::Container(own.as_deref().filter(|name| !name.is_empty()).or_else(|| invocation.var("CONTAINER_ID"))),
+        Side::Container => Inside::Container(own.as_deref()),
     };
     match enter::way(container, inside) {
         Way::Here => Err(become_program(shim, &places, invocation)),
-        Way::Enter => Err(enter_container(shim, container, &places, call)),
+        Way::Enter => enter_container(shim, container, &places, call),
         Way::ThroughHost => through_host(shim, container, &places, call),
     }
 }
@@ -86,38 +87,68 @@ fn become_program(shim: &Shim, places: &Places, invocation: &Invocation) -> Erro
     Error::with_code(format!("{}: cannot execute {}: {}; install it here, or: bkt shim add {0} --source PATH", shim.name, places.shown(&path), reason(&error)), code)
 }
 
-/// On the host: the one place that decides how a container is entered.
-fn enter_container(shim: &Shim, container: Option<&str>, places: &Places, call: &Call) -> Error {
-    let invocation = &call.invocation;
+/// On the host: by the container's guest daemon, which is there in a millisecond; else by whatever else enters it.
+fn enter_container(shim: &Shim, container: Option<&str>, places: &Places, call: &Call) -> Result<End> {
     let Some(container) = container else {
         let manifest = places.shown(&places.manifest);
-        return Error::new(format!("{}: nothing says which container it is in; bkt shim add {0} --container NAME, or \"container\": \"NAME\" at the top of {manifest}", shim.name));
+        return Err(Error::new(format!(
+            "{}: nothing says which container it is in; bkt shim add {0} --container NAME, or \"container\": \"NAME\" at the top of {manifest}",
+            shim.name
+        )));
     };
+    let (_, program) = program_of(shim, places);
+    match by_guest(&program, container, call)? {
+        Some(end) => Ok(end),
+        None => Err(by_tool(&shim.name, container, &program, arguments(&call.invocation), call)),
+    }
+}
+
+/// `None` where nobody has taken the request: no guest daemon there, or no daemon at all.
+fn by_guest(program: &CStr, container: &str, call: &Call) -> Result<Option<End>> {
+    let args: Vec<&CStr> = std::iter::once(program).chain(arguments(&call.invocation).iter().copied()).collect();
+    let command = Command { args: shim::joined(&args), container: Some(container.as_bytes().to_vec()), ..Command::default() };
+    match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
+        Outcome::Ended(end) => Ok(Some(end)),
+        Outcome::SameSide => Ok(None),
+        Outcome::NoDaemon { why, .. } => {
+            log::info!(op_id:% = call.op; "{container} is not entered by its guest daemon: {}", reason(&why));
+            Ok(None)
+        }
+    }
+}
+
+/// The one place that decides how a container is entered where it has no guest daemon; it is started if need be. `name` is what
+/// errors speak of. Returns only with the reason why not.
+pub fn by_tool(name: &str, container: &str, program: &CStr, args: &[&CStr], call: &Call) -> Error {
+    let invocation = &call.invocation;
     let directories = paths::shim_directories(invocation);
     let tool = enter::tools(process::user()).iter().find_map(|tool| local::find_tool(tool.to_bytes(), invocation, &directories));
     let Some(tool) = tool else {
-        return Error::new(format!("{}: nothing here enters the container {container}: neither distrobox, podman nor toolbox is in PATH", shim.name));
+        return Error::new(format!("{name}: nothing here enters the container {container}: neither distrobox, podman nor toolbox is in PATH"));
     };
-    let env = match local::handed_on(shim.name.as_bytes(), invocation, call.op) {
+    let env = match local::handed_on(name.as_bytes(), invocation, call.op) {
         Ok(env) => env,
         Err(e) => return e,
     };
-    let (_, program) = program_of(shim, places);
     let is_terminal = |number| matches!(files::standard(number), Standard::Terminal(_));
     let directory = local::directory(invocation);
     let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
-    let entry =
-        Entry { container, program: &program, args: arguments(invocation), env: &env, directory: &directory, user: process::user(), at_terminal: is_terminal(0) && is_terminal(1) };
+    let entry = Entry { container, program, args, env: &env, directory: &directory, user: process::user(), at_terminal: is_terminal(0) && is_terminal(1) };
     let (file, args) = enter::entering(&tool, &entry);
-    log::info!(op_id:% = call.op; "entering {container} by {} for {}", tool.to_string_lossy(), shim.name);
+    log::info!(op_id:% = call.op; "entering {container} by {} for {name}", tool.to_string_lossy());
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     let error = process::exec(&file, &args, &env);
-    Error::with_code(format!("{}: cannot execute {}: {}", shim.name, file.to_string_lossy(), reason(&error)), exit::CANNOT_EXECUTE)
+    Error::with_code(format!("{name}: cannot execute {}: {}", file.to_string_lossy(), reason(&error)), exit::CANNOT_EXECUTE)
 }
 
-/// In another container: the same link, on the host. Homes are shared, so that it has the same path there.
+/// In another container: to its guest daemon by way of the host's, else the same link, on the host. Homes are shared, so that it has the same path there.
 fn through_host(shim: &Shim, container: Option<&str>, places: &Places, call: &Call) -> Result<End> {
     let invocation = &call.invocation;
+    if let Some(container) = container
+        && let Some(end) = by_guest(&program_of(shim, places).1, container, call)?
+    {
+        return Ok(end);
+    }
     let link = link(invocation).unwrap_or_else(|| places.distrobox.join(&shim.name));
     let on_host = link.strip_prefix(paths::HOST_ROOT).map_or_else(|_| link.clone(), |below| Path::new("/").join(below));
     let path = CString::new(on_host.as_os_str().as_bytes()).unwrap_or_default();
@@ -125,7 +156,7 @@ fn through_host(shim: &Shim, container: Option<&str>, places: &Places, call: &Ca
     let command = Command { args: shim::joined(&args), not_on_own_side: true, ..Command::default() };
     match run::run(&command, invocation, &call.sockets(), call.op)? {
         Outcome::Ended(end) => Ok(end),
-        Outcome::SameSide => Err(enter_container(shim, container, places, call)),
+        Outcome::SameSide => enter_container(shim, container, places, call),
         Outcome::NoDaemon { path, why } => Err(local::exec_fallback(&args, invocation, &paths::shim_directories(invocation), call.op, (&path, &why))),
     }
 }

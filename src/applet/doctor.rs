@@ -15,7 +15,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use serde::Serialize;
 use std::ffi::OsString;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt doctor [--fix] [--json] [NAME]
 
 Looks at the whole set-up, in a container at both sides: socket, daemon, unit, environment, PATH, shims, policy.

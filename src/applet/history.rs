@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt log [-f] [--op ID] [--since WHEN] [--json]
 
 What the host's daemon has written to the journal, or to its log file: one line for each operation with 'bkt-hostd -v',

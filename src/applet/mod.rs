@@ -5,14 +5,25 @@
 
 mod admin;
 mod bkt;
+mod clipboard;
+mod complete;
 mod distrobox;
 mod doctor;
+mod enter;
+mod guest;
 mod history;
+mod host_exec;
 mod hostd;
+mod interceptor;
+mod notify;
+mod open;
 mod output;
 mod overview;
+mod perform;
 mod schema;
 mod service;
+mod shell;
+mod shell_line;
 mod shim;
 mod shims;
 mod sides;
@@ -44,6 +55,19 @@ pub struct Applet {
 pub const APPLETS: &[Applet] = &[
     Applet { name: "bkt", entry: bkt::run, help: "the command-line tool" },
     Applet { name: "bkt-hostd", entry: hostd::run, help: "the daemon that runs commands for its callers (host)" },
+    Applet { name: "bkt-guest", entry: guest::run, help: "a container's start, and its guest daemon (container)" },
+    Applet { name: "host-exec", entry: host_exec::run, help: "runs a command of the host (container)" },
+    Applet { name: "notify-send", entry: notify::run, help: "shows a notification on the host's desktop (container)" },
+    Applet { name: "xdg-open", entry: open::run, help: "opens a URI or a file with the host's programs (container)" },
+    Applet { name: "bkt-clipboard", entry: clipboard::run, help: "the host's clipboard: set, get, clear, types" },
+    Applet { name: "podbox-clipboard", entry: clipboard::run, help: "the same" },
+    Applet { name: "wl-copy", entry: clipboard::wl_copy, help: "the host's clipboard, as wl-clipboard has it (container)" },
+    Applet { name: "wl-paste", entry: clipboard::wl_paste, help: "the same" },
+    Applet { name: "xclip", entry: clipboard::xclip, help: "the host's clipboard, as xclip has it (container)" },
+    Applet { name: "xsel", entry: clipboard::xsel, help: "the host's clipboard, as xsel has it (container)" },
+    Applet { name: "pbcopy", entry: clipboard::pbcopy, help: "the host's clipboard, as macOS has it (container)" },
+    Applet { name: "pbpaste", entry: clipboard::pbpaste, help: "the same" },
+    Applet { name: "bkt-perform", entry: perform::run, help: "does what a container was granted; started by the daemon" },
 ];
 
 /// One call of an applet: how it was started, and what all of them share.

@@ -15,8 +15,13 @@ pub fn print(text: &str) {
 
 /// The same, and says whether there is anybody to print for.
 pub fn try_print(text: &str) -> bool {
+    print_bytes(text.as_bytes())
+}
+
+/// The same for what need not be text.
+pub fn print_bytes(bytes: &[u8]) -> bool {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
 }
 
 /// A line to a descriptor that our caller left open for it, by its number.

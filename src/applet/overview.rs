@@ -4,12 +4,11 @@ use crate::applet::admin::{self, State};
 use crate::applet::sides::{self, OtherSide, Place};
 use crate::applet::{Call, RELEASE, output, usage};
 use crate::client::ask::Found;
-use crate::client::capture;
 use crate::client::local::Side;
+use crate::container;
 use crate::error::Result;
 use crate::exit::End;
 use crate::logging::shown;
-use crate::shims::enter;
 use lexopt::{Arg, Parser, ValueExt};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -83,7 +82,7 @@ struct Failure<'a> {
 
 /// What the container is called: as its runtime wrote it down, else as it says.
 fn own_name(call: &Call) -> Vec<u8> {
-    enter::own_container().filter(|name| !name.is_empty()).unwrap_or_else(|| capture::container(&call.invocation).to_vec())
+    container::name(&call.invocation).unwrap_or_default()
 }
 
 /// As a person sees it, and as a program does.

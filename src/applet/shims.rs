@@ -2,11 +2,11 @@
 
 use crate::applet::{Call, output, usage};
 use crate::client::local::{self, Side};
+use crate::container;
 use crate::document;
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::shims::capture;
-use crate::shims::enter;
 use crate::shims::links::{self, Act, Facts, Left, Record, Step};
 use crate::shims::manifest::{self, Host, Manifest, Mode, Shim};
 use crate::shims::place::{self, Places};
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 /// What `check` ends with where something has drifted.
 const DRIFTED: u8 = 1;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt shim COMMAND
 
   add NAME                          a container's program, in every container and on the host:
@@ -258,7 +258,7 @@ fn complete(call: &Call, mut shim: Shim, manifest: &Manifest, places: &Places) -
     };
     shim.source = Some(manifest::to_source(&path, &places.home)?);
     if shim.mode() == Mode::Distrobox && shim.container.is_none() && local::side(invocation) == Side::Container {
-        let here = enter::own_container().filter(|name| !name.is_empty()).or_else(|| invocation.var("CONTAINER_ID").map(<[u8]>::to_vec));
+        let here = container::name(invocation);
         shim.container = here.and_then(|name| String::from_utf8(name).ok()).filter(|name| manifest::check_container(name).is_ok());
     }
     // What the manifest says for all need not be said again.

@@ -6,14 +6,11 @@ use crate::error::{Error, Result, reason};
 use crate::invocation::Invocation;
 use crate::opid::OpId;
 use crate::process::{environment, program};
-use crate::sys::files::{self, FileId};
-use crate::sys::{entry, process};
+use crate::sys::{files, process};
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Which side we are on, as far as it can be told without a daemon.
@@ -80,7 +77,7 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         Err(e) => return e,
     };
     for (bridge, options) in BRIDGES {
-        let Some(program) = find(bridge.as_bytes(), invocation, shims) else { continue };
+        let Some(program) = program::find(bridge.as_bytes(), invocation.var("PATH"), shims) else { continue };
         log::warn!(op_id:% = op; "no daemon at {} ({}): running {} by {bridge}", path.display(), reason(why), String::from_utf8_lossy(name));
         let bridge_name = CString::new(*bridge).unwrap_or_default();
         let mut all: Vec<&CStr> = vec![&bridge_name];
@@ -125,7 +122,7 @@ pub fn handed_on(name: &[u8], invocation: &Invocation, op: OpId) -> Result<Vec<C
 /// or that we have been here too often.
 pub fn exec_path(name: &[u8], path: &CStr, args: &[&CStr], invocation: &Invocation) -> Result<io::Error> {
     let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
-    let counted = real_program(path.to_owned(), ourselves).is_none_or(|program| program.is_script);
+    let counted = program::real_program(path.to_owned(), ourselves).is_none_or(|program| program.is_script);
     become_program(name, path, counted, args, invocation)
 }
 
@@ -137,7 +134,7 @@ fn become_program(name: &[u8], path: &CStr, counted: bool, args: &[&CStr], invoc
 
 /// Where a program of that name is, the first in PATH that is not us.
 pub fn find_tool(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<CString> {
-    find(name, invocation, shims).map(|program| program.path)
+    program::find(name, invocation.var("PATH"), shims).map(|program| program.path)
 }
 
 /// Replaces this process by the real command of that name on our own side: the next in PATH that is not us. Returns only with
@@ -145,7 +142,7 @@ pub fn find_tool(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Opt
 pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], missing: Option<(&Path, &io::Error)>) -> Error {
     let name = args.first().map_or(&b""[..], |a| a.to_bytes());
     let shown = String::from_utf8_lossy(name);
-    let Some(program) = find(name, invocation, shims) else {
+    let Some(program) = program::find(name, invocation.var("PATH"), shims) else {
         let text = match missing {
             None => format!("{shown}: command not found on the host, which is this side: PATH has only our shim of that name"),
             Some((path, why)) => format!(
@@ -162,37 +159,6 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
     };
     let code = if error.kind() == io::ErrorKind::NotFound { crate::exit::NOT_FOUND } else { crate::exit::CANNOT_EXECUTE };
     Error::with_code(format!("{shown}: cannot execute {}: {}", program.path.to_string_lossy(), reason(&error)), code)
-}
-
-/// A file that may be executed and is not ours.
-struct Program {
-    path: CString,
-    /// It is for an interpreter.
-    is_script: bool,
-}
-
-/// The first of that name in our PATH.
-fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<Program> {
-    let path = invocation.var("PATH").unwrap_or(program::DEFAULT_PATH);
-    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
-    let all = program::candidates(name, path, shims).paths;
-    all.into_iter().find_map(|candidate| real_program(candidate, ourselves))
-}
-
-fn real_program(candidate: CString, ourselves: FileId) -> Option<Program> {
-    let path = Path::new(std::ffi::OsStr::from_bytes(candidate.to_bytes()));
-    let about = fs::metadata(path).ok()?;
-    let is_us = FileId { device: about.dev(), inode: about.ino() } == ourselves;
-    // Another version of us is a link to a file of our name.
-    let leads_to_us = fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|n| n == "bkt"));
-    if !about.is_file() || about.permissions().mode() & 0o111 == 0 || is_us || leads_to_us {
-        return None;
-    }
-    // A copy of us under another name would look for the next of that name too, and find us. What cannot be read is no script.
-    let mut page = [0; 4096];
-    let length = fs::File::open(path).and_then(|mut file| file.read(&mut page)).unwrap_or(0);
-    let page = &page[..length];
-    (!entry::is_ours(page)).then(|| Program { is_script: length > 0 && !page.starts_with(b"\x7fELF"), path: candidate })
 }
 
 #[cfg(test)]

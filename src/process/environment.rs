@@ -4,7 +4,7 @@
 //!
 //! | rule | names | why |
 //! |---|---|---|
-//! | server's | `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `MAIL`, `TMPDIR`, `XDG_RUNTIME_DIR`, `XDG_DATA_HOME`, `XDG_CONFIG_HOME`, `XDG_CACHE_HOME`, `XDG_STATE_HOME`, `XDG_DATA_DIRS`, `XDG_CONFIG_DIRS`, `XDG_BIN_HOME` | they name places and programs of the caller's side |
+//! | server's | `BKT_SOCKET`, `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `MAIL`, `MANPATH`, `TMPDIR`, `XDG_RUNTIME_DIR`, `XDG_DATA_HOME`, `XDG_CONFIG_HOME`, `XDG_CACHE_HOME`, `XDG_STATE_HOME`, `XDG_DATA_DIRS`, `XDG_CONFIG_DIRS`, `XDG_BIN_HOME` | they name places and programs of the caller's side |
 //! | server's first | `DBUS_SESSION_BUS_ADDRESS`, `DBUS_SYSTEM_BUS_ADDRESS`, `SSH_AUTH_SOCK`, `XAUTHORITY`, `GNUPGHOME`, `PULSE_SERVER`, `ICEAUTHORITY`, `XDG_SESSION_*`, `XDG_SEAT`, `XDG_VTNR`, `XDG_CURRENT_DESKTOP`, `DESKTOP_SESSION` | sockets and sessions: the server's own are valid here; the caller's only fill a gap |
 //! | nobody's | `LD_*`, `GLIBC_TUNABLES`, `GCONV_PATH`, `LOCPATH`, `NLSPATH`, `TERMINFO`, `TERMINFO_DIRS`, `GIO_EXTRA_MODULES`, `GTK_PATH`, `QT_PLUGIN_PATH`, `PYTHONHOME`, `PERL5LIB`, `container`, `container_*`, `CONTAINER_ID`, `HOSTNAME`, `HOST`, `TOOLBOX_PATH`, `DISTROBOX_*`, `FLATPAK_ID`, `SNAP*`, `OLDPWD`, `_`, `BKT_*` | they name the container, would break the command, or are ours; of these the server's own `LD_*` and the like stay |
 //! | dropped on both sides | `NOTIFY_SOCKET`, `LISTEN_*`, `WATCHDOG_*`, `MAINPID`, `MANAGERPID`, `INVOCATION_ID`, `JOURNAL_STREAM`, `SYSTEMD_EXEC_PID`, `MEMORY_PRESSURE_*`, `FDSTORE`, `CREDENTIALS_DIRECTORY`, `BKT_*` | they belong to one service's process alone |
@@ -39,12 +39,14 @@ const RULES: &[(Rule, &[&str])] = &[
     (
         Rule::Servers,
         &[
+            "BKT_SOCKET",
             "PATH",
             "HOME",
             "USER",
             "LOGNAME",
             "SHELL",
             "MAIL",
+            "MANPATH",
             "TMPDIR",
             "XDG_RUNTIME_DIR",
             "XDG_DATA_HOME",

@@ -2,6 +2,7 @@
 
 use crate::checks::{self, Finding, Level, Mend};
 use crate::error::{Error, Result, reason};
+use crate::handed;
 use crate::paths;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::REFUGE_MODE;
@@ -62,7 +63,7 @@ impl Listener {
             prepare_refuge(path)?;
         }
         // Supervisors hand over blocking ones: accepting would wait where nobody waits to be accepted.
-        files::set_non_blocking(&socket).map_err(|e| Error::io("LISTEN_FDS", &e))?;
+        files::set_non_blocking(&socket, true).map_err(|e| Error::io("LISTEN_FDS", &e))?;
         Listener::adopt(socket, path.to_path_buf(), None)
     }
 
@@ -89,6 +90,7 @@ impl Listener {
 
     /// Removes what we made: the file if it is still ours, the refuge, the directory once it is empty.
     pub fn remove(&self) {
+        handed::remove_all(&paths::handed(&self.path));
         let (Some(ours), Some(directory)) = (self.file, self.path.parent()) else { return };
         // Without the lock another daemon could put its socket there between the look and the removal.
         let Ok(_lock) = lock(directory, || Ok(())) else { return };

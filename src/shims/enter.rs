@@ -8,7 +8,6 @@
 
 use crate::process::environment;
 use std::ffi::{CStr, CString};
-use std::fs;
 
 /// Which side this process is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,13 +33,6 @@ pub fn way(container: Option<&str>, inside: Inside<'_>) -> Way {
         (Inside::Container(name), Some(wanted)) if name == Some(wanted.as_bytes()) => Way::Here,
         (Inside::Container(_), Some(_)) => Way::ThroughHost,
     }
-}
-
-/// The name that the container's runtime wrote down, podman's for distrobox and toolbox.
-pub fn own_container() -> Option<Vec<u8>> {
-    let text = fs::read("/run/.containerenv").ok()?;
-    let name = text.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"name="))?;
-    Some(name.trim_ascii().iter().copied().filter(|&b| b != b'"').collect())
 }
 
 /// The programs that enter containers, best first, as they are looked up. distrobox refuses to serve root.

@@ -130,14 +130,12 @@ fn executed_path() -> &'static CStr {
 /// # Safety
 /// `vector` is null or a null-terminated array of C strings that live as long as the process.
 unsafe fn strings(vector: *const *const c_char) -> Vec<&'static CStr> {
-    let mut out = Vec::new();
-    let mut at = vector;
+    if vector.is_null() {
+        return Vec::new();
+    }
     // SAFETY: walks to the terminating null and not beyond; the strings are static by the caller's promise.
     unsafe {
-        while !at.is_null() && !(*at).is_null() {
-            out.push(CStr::from_ptr(*at));
-            at = at.add(1);
-        }
+        let count = (0..).take_while(|at| !(*vector.add(*at)).is_null()).count();
+        (0..count).map(|at| CStr::from_ptr(*vector.add(at))).collect()
     }
-    out
 }

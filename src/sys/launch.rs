@@ -96,6 +96,17 @@ pub struct Plan {
     pub own: Inheritance,
     /// The signal sent to the command when this process dies, 0 for none.
     pub on_parent_death: u8,
+    /// Where the caller's directory may be on this side, before `directory` is entered whatever it is.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// A directory that has one identity and several possible paths: the first that leads to it is entered.
+pub struct Elsewhere {
+    pub origin: FileId,
+    /// A path, and the `PWD=…` that goes with it.
+    pub candidates: [(CString, CString); 2],
+    /// Which of the environment's strings is `PWD=…`.
+    pub slot: Option<usize>,
 }
 
 /// Where in its birth a command failed.
@@ -318,7 +329,10 @@ impl Child<'_> {
         plan.extra.iter().try_for_each(|(number, index)| put(*index, *number as usize))
     }
 
-    fn enter_directory(&self) -> Step<()> {
+    fn enter_directory(&mut self) -> Step<()> {
+        if self.enter_elsewhere() {
+            return Ok(());
+        }
         let enter = |path: &CString| call(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop);
         let plan = &self.shared.plan;
         let Err(missing) = enter(&plan.directory) else { return Ok(()) };
@@ -335,6 +349,22 @@ impl Child<'_> {
             set_disposition(libc::SIGPIPE, libc::SIG_DFL);
         }
         Ok(())
+    }
+
+    /// The directory that is the caller's own, under a path that it has here. Looked for by the child: it may lie on a dead mount.
+    fn enter_elsewhere(&mut self) -> bool {
+        let Shared { plan, .. } = &mut *self.shared;
+        let Some(Elsewhere { origin, candidates, slot }) = &plan.elsewhere else { return false };
+        for (path, pwd) in candidates {
+            let entered = call(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0, 0]).is_ok();
+            if entered && statx(c".".as_ptr() as usize).is_ok_and(|about| identity(&about) == *origin) {
+                if let Some(slot) = *slot {
+                    plan.env.pointers[slot] = pwd.as_ptr();
+                }
+                return true;
+            }
+        }
+        false
     }
 
     /// Whatever the machine does not allow (raising a hard limit, a lower nice value) stays as it is, as with any child.
@@ -429,14 +459,17 @@ fn statx(path: usize) -> Step<libc::statx> {
     Ok(about)
 }
 
+fn identity(about: &libc::statx) -> FileId {
+    FileId { device: libc::makedev(about.stx_dev_major, about.stx_dev_minor) as u64, inode: about.stx_ino }
+}
+
 /// Nothing, a directory, or one of our own links. Of what cannot be looked at, `execve` says why.
 fn is_passed_over(path: usize, ourselves: FileId) -> bool {
     let about = match statx(path) {
         Ok(about) => about,
         Err(errno) => return errno == libc::ENOENT || errno == libc::ENOTDIR,
     };
-    let device = libc::makedev(about.stx_dev_major, about.stx_dev_minor) as u64;
-    if u32::from(about.stx_mode) & libc::S_IFMT == libc::S_IFDIR || (FileId { device, inode: about.stx_ino }) == ourselves {
+    if u32::from(about.stx_mode) & libc::S_IFMT == libc::S_IFDIR || identity(&about) == ourselves {
         return true;
     }
     // After an upgrade on disk the file is another one; its name is not.
