@@ -85,7 +85,7 @@ fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
         Found::Nothing(path) => return format!("daemon:  not running\nsocket:  {} (not there)\nstart:   bkt-hostd\n", path.display()),
     };
     let mut text = format!(
-        "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {} operations\nopen:    {} descriptors of {}\nrunning: {}\n",
+        "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {} operations\nopen:    {} descriptors of {}\ncgroup:  {}\nrunning: {}\n",
         status.pid,
         status.release,
         if status.release == RELEASE { String::new() } else { format!(" (this is {RELEASE})") },
@@ -94,6 +94,7 @@ fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
         status.served,
         status.descriptors,
         status.descriptor_limit,
+        cgroup(status),
         status.running.len(),
     );
     if !status.policy.is_empty() {
@@ -110,6 +111,11 @@ fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
     text
 }
 
+/// By what the daemon holds a command together.
+fn cgroup(status: &ask::Status) -> &'static str {
+    if status.cgroups { "per command" } else { "by process group" }
+}
+
 /// What `--json` prints; its fields are documented in the README.
 #[derive(Serialize)]
 struct Overview<'a> {
@@ -122,7 +128,7 @@ struct Overview<'a> {
 #[serde(tag = "state")]
 enum State {
     #[serde(rename = "running")]
-    Running { socket: String, version: String, pid: u32, uptime_ms: u64, served: u64, descriptors: u32, descriptor_limit: u64, running: Vec<Run> },
+    Running { socket: String, version: String, pid: u32, uptime_ms: u64, served: u64, descriptors: u32, descriptor_limit: u64, cgroup: &'static str, running: Vec<Run> },
     #[serde(rename = "stale")]
     Stale { socket: String },
     #[serde(rename = "not running")]
@@ -163,6 +169,7 @@ impl State {
                 served: status.served,
                 descriptors: status.descriptors,
                 descriptor_limit: status.descriptor_limit,
+                cgroup: cgroup(status),
                 running: status.running.iter().map(run).collect(),
             },
         }

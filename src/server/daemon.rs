@@ -15,6 +15,7 @@ use crate::process::environment;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
 use crate::proto::message::{self, Bytes, Code, Message, Past, Refusal, Run, kind};
+use crate::server::cgroups::Cgroups;
 use crate::server::errors::Errors;
 use crate::server::listener::Listener;
 use crate::server::monitor::{self, Heard, Order, Word};
@@ -56,6 +57,8 @@ const SMALL_REQUEST_BYTES: usize = 16 * 1024;
 const MAX_UNSENT_BYTES: usize = 64 * 1024;
 /// Commands started in one turn, so that signals, news and the clock are never behind a long queue.
 const STARTS_PER_TURN: usize = 16;
+/// How often a cgroup that is being ended is looked at, for the few seconds that this takes: what is empty is not waited for.
+const SWEEP_LOOK_MS: u64 = 20;
 /// Connections accepted in one turn, likewise.
 const ACCEPTS_PER_TURN: usize = 64;
 /// What is remembered of a directory: `PATH_MAX`; a longer path cannot be entered anyway.
@@ -114,6 +117,8 @@ struct Caller {
     child: Option<Child>,
     /// The command's group, where its leader's number is not enough.
     group: Option<Group>,
+    /// The command's own, where there are such.
+    cgroup: Option<String>,
     /// The pty's leader, until it goes to the client.
     leader: Option<OwnedFd>,
     name: Vec<u8>,
@@ -149,6 +154,7 @@ struct Daemon {
     signals: SignalReader,
     listener: Option<Listener>,
     callers: Table<Caller>,
+    cgroups: Cgroups,
     /// Which caller a child belongs to.
     children: Vec<(u32, u64)>,
     queue: VecDeque<u64>,
@@ -213,6 +219,8 @@ impl Daemon {
             inheritance,
             own_names: options.own_names.clone(),
         };
+        let in_use = saved.iter().flat_map(|saved| &saved.callers).filter_map(|caller| caller.cgroup.as_deref());
+        let cgroups = Cgroups::start(&in_use.collect::<Vec<_>>());
         let mut daemon = Daemon {
             context,
             policy,
@@ -221,6 +229,7 @@ impl Daemon {
             signals,
             listener: Some(listener),
             callers: Table::new(),
+            cgroups,
             children: Vec::new(),
             queue: VecDeque::new(),
             next_id: 1,
@@ -305,7 +314,9 @@ impl Daemon {
 
     fn deadline(&self) -> Option<u64> {
         let sessions = self.callers.values().flat_map(|c| [c.session.deadline(), c.close_by]);
-        let own = [self.pause_until, self.ending_by, self.reloading.as_ref().map(|r| r.by)];
+        let sweeps = self.callers.values().any(|c| c.swept_cgroup().is_some());
+        let look = sweeps.then(|| process::monotonic_ms() + SWEEP_LOOK_MS);
+        let own = [look, self.pause_until, self.ending_by, self.reloading.as_ref().map(|r| r.by)];
         sessions.chain(own).flatten().min()
     }
 
@@ -377,8 +388,11 @@ impl Daemon {
 
     fn on_end(&mut self, id: u64, command: u32, end: End) {
         // The number of a group is not given to anybody else while it has a member.
-        let group_left = signals::send(Target::Group(command), 0).is_ok();
+        let mut group_left = signals::send(Target::Group(command), 0).is_ok();
         if let Some(caller) = self.callers.get(id) {
+            // One that is being ended takes along what has left its group; one that ends by itself may leave something behind.
+            let being_ended = matches!(caller.session.state(), State::Ending { .. });
+            group_left |= being_ended && caller.cgroup.as_ref().is_some_and(|name| self.cgroups.is_populated(name));
             let how = match end {
                 End::Code(code) => format!("exit status {code}"),
                 End::Signal(signal) => format!("killed by signal {signal}"),
@@ -432,6 +446,7 @@ impl Daemon {
             request: None,
             child: None,
             group: None,
+            cgroup: None,
             leader: None,
             name: vec![],
             directory: vec![],
@@ -680,8 +695,9 @@ impl Daemon {
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
         let internal = |e: io::Error| Refusal::new(Code::Busy, format!("{} cannot be started: {}; try again", shown(plan::name(&run)), crate::error::reason(&e)));
-        let Decided { plan, pty } = plan::decide(&run, fds, op, &self.context).map_err(internal)?;
+        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context).map_err(internal)?;
         self.served += 1;
+        (caller.cgroup, plan.cgroup) = self.cgroups.make(op, id).unzip();
         let pid = match pty {
             None => {
                 let launch = Launch::start(plan).map_err(internal)?;
@@ -833,6 +849,9 @@ impl Daemon {
 
     fn signal_group(&self, id: u64, signal: u8) {
         let Some(caller) = self.callers.get(id) else { return };
+        if let (signals::KILL, Some(name), State::Ending { .. } | State::Over) = (signal, &caller.cgroup, caller.session.state()) {
+            self.cgroups.kill(name);
+        }
         if let State::Sweeping { .. } | State::Over = caller.session.state() {
             return caller.group.iter().for_each(|group| drop(group.signal(signal)));
         }
@@ -867,6 +886,9 @@ impl Daemon {
     fn forget_if_over(&mut self, id: u64) {
         if self.callers.get(id).is_some_and(|c| c.session.is_over() && c.channel.is_none()) {
             // A monitor that still has to exit is waited for like any child; only nobody asks for it any more.
+            if let Some(name) = self.callers.get_mut(id).and_then(|c| c.cgroup.take()) {
+                self.cgroups.forget(name);
+            }
             self.callers.remove(id);
         }
     }
@@ -879,7 +901,7 @@ impl Daemon {
         if self.reloading.as_ref().is_some_and(|r| r.by <= now) {
             self.abandon_reload("the new binary did not answer in time");
         }
-        let due = |c: &Caller| c.session.deadline().is_some_and(|at| at <= now) || c.close_by.is_some_and(|at| at <= now);
+        let due = |c: &Caller| c.swept_cgroup().is_some() || c.session.deadline().is_some_and(|at| at <= now) || c.close_by.is_some_and(|at| at <= now);
         let ids: Vec<u64> = self.callers.iter().filter(|(_, c)| due(c)).map(|(id, _)| id).collect();
         for id in ids {
             if let Some(caller) = self.callers.get_mut(id)
@@ -889,7 +911,9 @@ impl Daemon {
                 caller.close_by = None;
             }
             self.note_slow(id, now);
-            self.on(id, Event::Time);
+            let is_swept = |c: &Caller| c.swept_cgroup().is_some_and(|name| !self.cgroups.is_populated(name));
+            let event = if self.callers.get(id).is_some_and(is_swept) { Event::Swept } else { Event::Time };
+            self.on(id, event);
         }
     }
 
@@ -937,6 +961,7 @@ impl Daemon {
             root: (self.context.root.device, self.context.root.inode),
             clock_ms: now,
             supervised: self.options.notify.is_some(),
+            cgroups: self.cgroups.are_used(),
             policy: Bytes(&policy),
             policy_stamp: self.policy.text().map_or(0, |text| policy::stamp(text)),
             policy_error: &policy_error,
@@ -983,6 +1008,7 @@ impl Daemon {
             inheritance: self.context.inheritance,
             own: self.context.inheritance,
             on_parent_death: signals::KILL,
+            cgroup: None,
         };
         let launch = Launch::start(plan).map_err(|e| Error::io("start the new binary", &e))?;
         self.reloading = Some(Reloading { probe: launch.pid, launch: Some(launch), by: process::monotonic_ms() + PROBE_MS, again: false });
@@ -1170,6 +1196,8 @@ impl Daemon {
     }
 
     fn finish(self) -> End {
+        self.callers.values().filter_map(|c| c.cgroup.as_deref()).for_each(|name| self.cgroups.kill(name));
+        self.cgroups.end();
         log::info!("ended; {} operations served", self.served);
         End::Code(0)
     }
@@ -1209,6 +1237,11 @@ impl Caller {
         Some(kept)
     }
 
+    /// The cgroup, while what is left in there is being ended.
+    fn swept_cgroup(&self) -> Option<&str> {
+        self.cgroup.as_deref().filter(|_| matches!(self.session.state(), State::Sweeping { .. }))
+    }
+
     /// The operation's id, as the peer says it. That of a run does not change any more.
     fn learn_op(&mut self, op: Option<OpId>) {
         if matches!(self.session.state(), State::Greeting { .. }) {
@@ -1235,6 +1268,7 @@ impl Caller {
             connection,
             request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
             child,
+            cgroup: self.cgroup.clone(),
             group: self.group.as_ref().map(|group| (group.descriptors().map(AsRawFd::as_raw_fd), group.at_death())),
             leader: self.leader.as_ref().map(AsRawFd::as_raw_fd),
         }
@@ -1271,6 +1305,7 @@ impl Caller {
             request,
             child,
             group,
+            cgroup: saved.cgroup,
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
             directory: saved.directory,

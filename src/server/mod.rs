@@ -4,6 +4,7 @@
 //! into a launch, `monitor` is the session leader of a run that has a terminal, `listener` owns the socket's file, `policy` says
 //! what a listener allows, `errors` and `seen` are what `bkt status` tells of the past, `reload` carries everything over to a new binary.
 
+mod cgroups;
 pub mod daemon;
 mod errors;
 mod listener;

@@ -154,6 +154,7 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context) -> 
         inheritance: within(run.inheritance, context.inheritance),
         own: context.inheritance,
         on_parent_death,
+        cgroup: None,
     };
     Ok(Decided { plan, pty })
 }
