@@ -22,7 +22,7 @@ FOR = --locked --release --target $(TARGET)
 
 # Test files that the other variant does without, so that all of 'make test' stays below 15 minutes on two processors: what they
 # show does not depend on the C library.
-SLOW ?= service
+SLOW ?= service capabilities
 FAST = $(filter-out $(SLOW),$(basename $(notdir $(wildcard tests/*.rs))))
 
 PREFIX ?= $(HOME)/.local

@@ -7,6 +7,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::BorrowedFd;
 
+/// The longest that poll(2) waits at one go: some 24 days.
+const MAX_WAIT_MS: u64 = i32::MAX as u64;
+
 /// What a descriptor is ready for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ready {
@@ -42,7 +45,7 @@ impl<'fd, T: Copy> Wait<'fd, T> {
         let timeout = match deadline_ms {
             None => PollTimeout::NONE,
             // One more than the difference: the clock's milliseconds are rounded down, and waking early would only spin.
-            Some(at) => PollTimeout::try_from(at.saturating_sub(now_ms).saturating_add(u64::from(at > now_ms)).min(60_000)).unwrap_or(PollTimeout::ZERO),
+            Some(at) => PollTimeout::try_from(at.saturating_sub(now_ms).saturating_add(u64::from(at > now_ms)).min(MAX_WAIT_MS)).unwrap_or(PollTimeout::ZERO),
         };
         match poll(&mut self.fds, timeout) {
             Ok(0) | Err(Errno::EINTR) => return Vec::new(),

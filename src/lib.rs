@@ -12,8 +12,10 @@ pub mod sys;
 
 // Floor 2: tools.
 pub mod checks;
+pub mod container;
 pub mod document;
 pub mod event;
+pub mod handed;
 pub mod logging;
 pub mod paths;
 pub mod policy;
@@ -25,7 +27,9 @@ pub mod server;
 pub mod service;
 
 pub mod client;
+pub mod desktop;
 pub mod doctor;
+pub mod guest;
 pub mod shims;
 
 // Floor 4: names.

@@ -19,6 +19,9 @@ const SOCKET_DIRECTORY: &str = "bkt";
 /// The directory that a command runs in when its own does not exist here: beside the socket, empty, mode 0500.
 const REFUGE: &str = "nowhere";
 
+/// What is appended to the socket's name for the directory of files that were handed over.
+const HANDED: &str = ".files";
+
 /// The runtime directory, `$XDG_RUNTIME_DIR` or its usual place (XDG Base Directory Specification; pam_systemd(8)).
 pub fn runtime_directory(invocation: &Invocation, user: u32) -> PathBuf {
     match invocation.var("XDG_RUNTIME_DIR") {
@@ -62,6 +65,13 @@ pub fn refuge(socket: &Path) -> PathBuf {
     socket.parent().unwrap_or(Path::new("/")).join(REFUGE)
 }
 
+/// Where files lie that were handed over to this side's programs: beside the socket, and named after it.
+pub fn handed(socket: &Path) -> PathBuf {
+    let mut name = socket.file_name().unwrap_or_default().to_os_string();
+    name.push(HANDED);
+    socket.with_file_name(name)
+}
+
 /// Directories that hold nothing but shims: never searched for a command to run.
 pub fn shim_directories(invocation: &Invocation) -> Vec<PathBuf> {
     data_directory(invocation).into_iter().map(|data| data.join("shims")).collect()
@@ -87,6 +97,11 @@ pub fn state_directory(invocation: &Invocation) -> Option<PathBuf> {
     base(invocation, "XDG_STATE_HOME", ".local/state")
 }
 
+/// Where a daemon that has no journal keeps its log (`--log-file`).
+pub fn log_file(invocation: &Invocation) -> Option<PathBuf> {
+    state_directory(invocation).map(|directory| directory.join("hostd.log"))
+}
+
 /// A directory of ours below one of the XDG Base Directory Specification, which counts only if it is absolute.
 fn base(invocation: &Invocation, variable: &str, below_home: &str) -> Option<PathBuf> {
     let below = match invocation.var(variable) {
@@ -106,7 +121,7 @@ mod tests {
     use super::*;
 
     fn with(env: &[&'static std::ffi::CStr]) -> Invocation {
-        Invocation { args: vec![], env: env.to_vec() }
+        Invocation { env: env.to_vec(), ..Invocation::default() }
     }
 
     #[test]

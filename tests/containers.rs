@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::{BKT, Host, TempDir, eventually, lives, number_in, pty, stdout, text};
+use support::{BKT, Host, TempDir, caller, eventually, lives, number_in, pty, stdout, text};
 
 /// Names that are links to bkt in the containers, besides those that `bkt --install` makes.
 const SHIMS: &[&str] = &["sh", "cat", "uname", "python3", "readlink", "pwd", "env", "sleep", "wc", "loop", "no-such-command", "made-here", "true", "bash"];
@@ -333,7 +333,9 @@ fn bkt_status_in_a_container_is_the_hosts_and_says_which_way_it_went() {
     each_kind(|host, container| {
         let quiet = container.sh("bkt status");
         assert_eq!(text(&quiet.stderr), "");
-        let shown = stdout(quiet);
+        let both = stdout(quiet);
+        let (ours, shown) = both.split_once("\n\nbkt ").expect("one side, then the other");
+        assert!(ours.contains(" on the container\n") && ours.contains("socket:  /run/bkt/host.sock\n"), "{both}");
         assert!(shown.contains(" on the host\n") && shown.contains(&format!("running, pid {}", host.pid())), "{shown}");
         assert!(shown.contains(host.socket().to_str().unwrap()), "the host's name of the socket: {shown}");
 
@@ -366,7 +368,8 @@ fn bkt_status_falls_back_to_another_bridge_and_says_so() {
         fs::set_permissions(container.path("bin/host-spawn"), fs::Permissions::from_mode(0o755)).unwrap();
         let output = container.command_with(&[("BKT_SOCKET", "/run/nobody.sock")], "/run/bkt", &["/bin/bkt", "-v", "status"]).output().unwrap();
         assert!(text(&output.stderr).contains("running bkt by host-spawn"), "{}", text(&output.stderr));
-        assert_eq!(stdout(output), "host-spawn bkt -v status\n");
+        let shown = stdout(output);
+        assert!(shown.contains(" on the container\n") && shown.ends_with("\nhost-spawn bkt -v status\n"), "{shown}");
     });
 }
 
@@ -555,7 +558,7 @@ const PODMAN_PLACE: &str = "umount /sys/fs/cgroup/unified 2>/dev/null; ";
 /// A script for the containers' shell: what each line prints is one of the answers.
 const QUESTIONS: &str = "/bin/readlink /proc/self/ns/mnt; /shims/readlink /proc/self/ns/mnt; /shims/sh -c 'id -u'; echo through | /shims/cat; \
     /shims/sh -c 'exit 9'; echo $?; /shims/sh -c 'kill -TERM $$'; echo $?; /shims/sh -c 'echo ${container-unset} ${HOSTNAME-unset} $SERVER_SIDE'; \
-    bkt --no-delegate status | /bin/busybox head -n 1; bkt status | /bin/busybox head -n 1; \
+    bkt --no-delegate status | /bin/busybox head -n 1; bkt status | /bin/busybox grep on.the.host; \
     BKT_SOCKET=/run/nobody.sock /shims/true 2>/dev/null; echo $?";
 
 #[track_caller]

@@ -11,8 +11,8 @@ use std::path::Path;
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["invocation", "exit", "error", "opid"]),
     (1, &["sys"]),
-    (2, &["checks", "document", "event", "logging", "paths", "policy", "process", "proto"]),
-    (3, &["client", "doctor", "server", "service", "shims"]),
+    (2, &["checks", "container", "document", "event", "handed", "logging", "paths", "policy", "process", "proto"]),
+    (3, &["client", "desktop", "doctor", "guest", "server", "service", "shims"]),
     (4, &["applet"]),
     (5, &["main"]),
 ];

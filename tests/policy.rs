@@ -208,11 +208,14 @@ fn a_reload_takes_the_new_policy_and_keeps_the_old_one_where_the_new_one_is_wron
     }
     let shown = stdout(host.bkt(["admin", "daemon", "status"]).output().unwrap());
     assert!(shown.contains("policy.json:2:"), "{shown}");
+    let asked = host.bkt(["admin", "daemon", "reload"]).output().unwrap();
+    complaint(&asked, 125, "the policy stays as it was");
+    assert!(text(&asked.stdout).starts_with("reloaded: "), "all else is new: {}", text(&asked.stdout));
     it.reload(&host_exec(r#"{"default": "allow"}"#));
     assert!(host.exec(["echo"]).output().unwrap().status.success());
     fs::remove_file(host.dir.0.join(".config/bkt/policy.json")).unwrap();
     host.signal_daemon(libc::SIGHUP);
-    eventually("reloaded without a policy", || it.reloads() == 5);
+    eventually("reloaded without a policy", || it.reloads() == 6);
     assert!(host.exec(["echo"]).output().unwrap().status.success());
 }
 
@@ -248,7 +251,7 @@ fn the_schema_and_the_daemon_agree() {
     }
     assert_eq!(by_schema.split_whitespace().count(), documents.len());
     let unknown = Command::new(BKT).args(["schema", "nothing"]).output().unwrap();
-    complaint(&unknown, 125, "'schema' wants one of these names: policy");
+    complaint(&unknown, 125, "'schema' wants one of these names: shims, policy");
 }
 
 #[test]
@@ -262,8 +265,8 @@ fn a_hello_is_told_that_no_command_is_granted() {
         let answer: message::HelloAnswer<'_> = message::decode(&answer.body).unwrap();
         (answer.accepted.join(" "), answer.rejected.join(" "))
     };
-    assert_eq!(ask(), (String::new(), "host_exec notify".to_string()));
-    denied(&it.host.exec(["true"]).output().unwrap(), "nothing is allowed");
+    assert_eq!(ask(), ("notify".to_string(), "host_exec".to_string()));
+    denied(&it.host.exec(["true"]).output().unwrap(), "it is a command, and host_exec is not granted (granted: notify, xdg_open, clipboard)");
     it.reload(&deny_but(r#"{"allow": "true"}"#));
-    assert_eq!(ask(), ("host_exec".to_string(), "notify".to_string()));
+    assert_eq!(ask(), ("host_exec notify".to_string(), String::new()));
 }

@@ -160,6 +160,38 @@ fn what_a_command_left_behind_survives_a_crash_of_the_daemon_and_is_not_in_the_w
 }
 
 #[test]
+fn the_doctor_finds_what_is_wrong_with_the_unit_and_the_first_command_it_names_mends_it() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("bkt --install ~/.local/share/bkt/shims");
+    let mends = |before: &str, what: &str, mend: &str| {
+        let found = text(&user.sh(&format!("{before} bkt doctor")).stdout);
+        assert!(found.contains(what) && found.contains(&format!("mend: {mend}")), "{what}, {mend}: {found}");
+        user.ok(&format!("{before} eval \"$(bkt doctor | sed -n 's/^ *mend: //p' | head -n 1)\""));
+        let after = user.ok(&format!("{before} bkt doctor"));
+        assert!(after.ends_with("all is well\n"), "{after}");
+    };
+    mends("", "no daemon is running", "bkt admin daemon install");
+    user.ok("systemctl --user disable --quiet bkt-hostd");
+    mends("", "is not enabled", "systemctl --user enable bkt-hostd.service");
+    user.ok("systemctl --user stop bkt-hostd");
+    mends("", "no daemon is running", "systemctl --user start bkt-hostd");
+    mends("export DISPLAY=:5;", "the session's DISPLAY", "systemctl --user import-environment DISPLAY && systemctl --user restart bkt-hostd");
+    user.ok("cp ~/.local/bin/bkt ~/new && mv ~/new ~/.local/bin/bkt");
+    mends("", "a file that has been replaced", "bkt admin daemon reload");
+    user.ok("mkdir ~/mine && echo 'PATH=$PATH:$HOME/mine' >>~/.profile");
+    mends("export PATH=$PATH:$HOME/mine;", "PATH has not", "systemctl --user restart bkt-hostd");
+    assert!(user.ok("bkt status").contains("by a service manager"));
+
+    // The journal has the refusal, under the id that its caller was told.
+    user.ok("mkdir -p ~/.config/bkt && echo '{\"listeners\": {\"host\": {\"host_exec\": {\"default\": \"deny\"}}}}' >~/.config/bkt/policy.json && bkt admin daemon reload");
+    let refused = text(&user.sh("bkt admin daemon exec -- id").stderr);
+    let op = support::op_id_at_end(&refused);
+    eventually("the journal has it", || text(&user.sh(&format!("bkt log --op {op}")).stdout).contains("id is denied by the host's policy"));
+}
+
+#[test]
 fn what_is_in_the_way_is_said_and_left() {
     let host = RealHost::shared();
     let user = user_with_bkt(host);

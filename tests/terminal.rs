@@ -440,6 +440,25 @@ fn lines_are_read_from_the_terminal_one_by_one_though_the_input_is_elsewhere() {
 }
 
 #[test]
+fn keys_typed_before_the_start_are_shown_once() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        for (ahead, after) in [("typed\r", ""), ("one\rty", "ped\r"), ("ty", "ped\r")] {
+            t.start("stty sane; sleep 0.4; $X sh -c 'echo begun; while read a; do echo got $a; [ $a = typed ] && exit; done'");
+            t.wait_for_job();
+            t.send(ahead);
+            let mut shown = t.expect("begun\r\n");
+            moment();
+            t.send(after);
+            shown += &t.expect("got typed\r\n");
+            t.expect("READY> ");
+            assert_eq!(shown.matches("ty").count(), 1, "{ahead:?}: {shown:?}");
+            assert_eq!(shown.matches("one").count(), if ahead.starts_with("one") { 2 } else { 0 }, "{ahead:?}: {shown:?}");
+        }
+    });
+}
+
+#[test]
 fn a_here_document_leaves_the_terminal_to_the_others() {
     let host = Host::start();
     natively_and_through(&host, |t| {
@@ -551,6 +570,8 @@ fn a_size_changed_while_the_command_was_away_is_right_when_it_is_back() {
             t.expect("READY> ");
             if !how.is_empty() {
                 t.line(how);
+                // It reads, and so is stopped again; a shell that does not know that yet would not continue it.
+                eventually("the shell knows that its job has stopped again", || t.line("jobs").contains("Stopped"));
             }
             t.resize(rows, 90);
             t.fg();

@@ -1,8 +1,8 @@
-//! `bkt admin daemon …` and `bkt status`: what people and scripts ask of the daemon.
+//! `bkt admin daemon …`: what people and scripts ask of the daemon.
 
 use crate::applet::{Call, RELEASE, output, usage};
 use crate::client::ask::{self, Found};
-use crate::client::local::{self, Side};
+use crate::client::local;
 use crate::client::run::{self, Command, Outcome, Times};
 use crate::error::{Error, Result};
 use crate::exit::End;
@@ -19,7 +19,7 @@ const STALE: u8 = 1;
 /// Runs of `test`, of which the medians are shown.
 const TEST_RUNS: usize = 21;
 
-const EXEC_HELP: &str = "\
+pub const EXEC_HELP: &str = "\
 Usage: bkt admin daemon exec [OPTIONS] -- CMD ARGS…
 
 Runs CMD on the daemon's side as if it ran here: with these streams, this terminal, these signals, and its own exit status.
@@ -33,7 +33,7 @@ Runs CMD on the daemon's side as if it ran here: with these streams, this termin
   --pty, --no-pty   always or never give it a terminal (default: where we are at one)
 ";
 
-fn wants_json(args: Vec<OsString>, command: &str) -> Result<bool> {
+pub fn wants_json(args: Vec<OsString>, command: &str) -> Result<bool> {
     let mut json = false;
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(|e| usage(e, "bkt"))? {
@@ -49,28 +49,11 @@ pub fn status(call: &Call, args: Vec<OsString>) -> Result<End> {
     let json = wants_json(args, "status")?;
     let sockets = call.sockets();
     let found = ask::status(&sockets, call.op)?;
-    output::print(&if json { to_json(&State::of(&found, &sockets)) } else { describe(&found, &sockets) });
+    output::print(&if json { crate::document::text(&State::of(&found, &sockets)) } else { describe(&found, &sockets) });
     Ok(End::Code(code(&found)))
 }
 
-/// `bkt status`: this side and the daemon.
-pub fn overview(call: &Call, args: Vec<OsString>, side: Side) -> Result<End> {
-    let json = wants_json(args, "status")?;
-    let sockets = call.sockets();
-    let found = ask::status(&sockets, call.op)?;
-    let side = match side {
-        Side::Host => "host",
-        Side::Container => "container",
-    };
-    output::print(&if json {
-        to_json(&Overview { side, version: RELEASE, daemon: State::of(&found, &sockets) })
-    } else {
-        format!("bkt {RELEASE} on the {side}\n\n{}", describe(&found, &sockets))
-    });
-    Ok(End::Code(code(&found)))
-}
-
-fn code(found: &Found) -> u8 {
+pub fn code(found: &Found) -> u8 {
     match found {
         Found::Running(_) => 0,
         Found::Stale(_) => STALE,
@@ -78,7 +61,7 @@ fn code(found: &Found) -> u8 {
     }
 }
 
-fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
+pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
     let status = match found {
         Found::Running(status) => status,
         Found::Stale(path) => return format!("daemon:  not running\nsocket:  {} (stale: nobody listens; the next daemon replaces it)\nstart:   bkt-hostd\n", path.display()),
@@ -103,12 +86,16 @@ fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
     if !status.policy_error.is_empty() {
         text.push_str(&format!("         refused, the earlier one stays: {}\n", status.policy_error));
     }
+    describe_running(&mut text, status);
+    text
+}
+
+pub fn describe_running(text: &mut String, status: &ask::Status) {
     for run in &status.running {
         let op = run.op.map_or_else(String::new, |op| op.to_string());
         let terminal = if run.terminal { "terminal" } else { "-" };
         text.push_str(&format!("  {op}  pid {:<8} {:>10}  {terminal:8}  {}\n", run.pid, duration(run.since_ms), shown(&run.name)));
     }
-    text
 }
 
 /// By what the daemon holds a command together.
@@ -118,17 +105,23 @@ fn cgroup(status: &ask::Status) -> &'static str {
 
 /// What `--json` prints; its fields are documented in the README.
 #[derive(Serialize)]
-struct Overview<'a> {
-    side: &'a str,
-    version: &'a str,
-    daemon: State,
-}
-
-#[derive(Serialize)]
 #[serde(tag = "state")]
-enum State {
+pub enum State {
     #[serde(rename = "running")]
-    Running { socket: String, version: String, pid: u32, uptime_ms: u64, served: u64, descriptors: u32, descriptor_limit: u64, cgroup: &'static str, running: Vec<Run> },
+    Running {
+        socket: String,
+        version: String,
+        pid: u32,
+        uptime_ms: u64,
+        served: u64,
+        descriptors: u32,
+        descriptor_limit: u64,
+        supervised: bool,
+        cgroup: &'static str,
+        policy: Option<String>,
+        policy_error: Option<String>,
+        running: Vec<Run>,
+    },
     #[serde(rename = "stale")]
     Stale { socket: String },
     #[serde(rename = "not running")]
@@ -136,12 +129,18 @@ enum State {
 }
 
 #[derive(Serialize)]
-struct Run {
+pub struct Run {
     op_id: Option<String>,
     pid: u32,
     since_ms: u64,
     name: String,
     terminal: bool,
+}
+
+impl Run {
+    pub fn of(r: &ask::Running) -> Run {
+        Run { op_id: r.op.map(|op| op.to_string()), pid: r.pid, since_ms: r.since_ms, name: shown(&r.name), terminal: r.terminal }
+    }
 }
 
 #[derive(Serialize)]
@@ -155,9 +154,9 @@ struct RoundTrip {
 }
 
 impl State {
-    fn of(found: &Found, sockets: &[std::path::PathBuf]) -> State {
+    pub fn of(found: &Found, sockets: &[std::path::PathBuf]) -> State {
+        let some = |text: String| Some(text).filter(|t| !t.is_empty());
         let shown_path = |path: &std::path::Path| path.display().to_string();
-        let run = |r: &ask::Running| Run { op_id: r.op.map(|op| op.to_string()), pid: r.pid, since_ms: r.since_ms, name: shown(&r.name), terminal: r.terminal };
         match found {
             Found::Stale(path) => State::Stale { socket: shown_path(path) },
             Found::Nothing(path) => State::NotRunning { socket: shown_path(path) },
@@ -169,18 +168,17 @@ impl State {
                 served: status.served,
                 descriptors: status.descriptors,
                 descriptor_limit: status.descriptor_limit,
+                supervised: status.supervised,
                 cgroup: cgroup(status),
-                running: status.running.iter().map(run).collect(),
+                policy: some(shown(&status.policy)),
+                policy_error: some(status.policy_error.clone()),
+                running: status.running.iter().map(Run::of).collect(),
             },
         }
     }
 }
 
-fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
-}
-
-fn duration(ms: u64) -> String {
+pub fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
         0..60 => format!("{}.{:03} s", s, ms % 1000),
@@ -207,7 +205,7 @@ pub fn test(call: &Call, args: Vec<OsString>) -> Result<End> {
     }
     let [connect, spawn, run, total] = [0, 1, 2, 3].map(|part| median(&all, part));
     output::print(&if json {
-        to_json(&RoundTrip { command: "true", runs: TEST_RUNS, connect_us: connect, spawn_us: spawn, run_us: run, total_us: total })
+        crate::document::text(&RoundTrip { command: "true", runs: TEST_RUNS, connect_us: connect, spawn_us: spawn, run_us: run, total_us: total })
     } else {
         format!(
             "ok: 'true' ran through the daemon {TEST_RUNS} times; medians:\n  connect {connect:>6} µs\n  spawn   {spawn:>6} µs\n  run     {run:>6} µs\n  total   {total:>6} µs\n"
@@ -231,7 +229,7 @@ pub fn exec(call: &Call, args: Vec<OsString>) -> Result<End> {
     let Some(at) = end_of_options else {
         return Err(usage("exec wants '--' before the command, so that its options are not taken for ours", "bkt admin daemon exec"));
     };
-    let mut command = read_exec_options(args[..at].to_vec())?;
+    let mut command = read_run_options(args[..at].to_vec(), "bkt admin daemon exec")?;
     for arg in &args[at + 1..] {
         command.args.extend(arg.as_bytes());
         command.args.push(0);
@@ -246,8 +244,8 @@ pub fn exec(call: &Call, args: Vec<OsString>) -> Result<End> {
     }
 }
 
-fn read_exec_options(args: Vec<OsString>) -> Result<Command> {
-    let help = "bkt admin daemon exec";
+/// The options that a run may have, as `exec` and `enter` know them.
+pub fn read_run_options(args: Vec<OsString>, help: &str) -> Result<Command> {
     let wrong = |e: lexopt::Error| usage(e, help);
     let mut command = Command::default();
     let mut parser = Parser::from_args(args);
@@ -300,7 +298,10 @@ fn read_exec_options(args: Vec<OsString>) -> Result<Command> {
 
 pub fn reload(call: &Call) -> Result<End> {
     output::print(&ask::reload(&call.sockets(), call.op)?);
-    Ok(End::Code(0))
+    match ask::status(&call.sockets(), call.op)? {
+        Found::Running(status) if !status.policy_error.is_empty() => Err(Error::new(format!("{}; the policy stays as it was", status.policy_error))),
+        _ => Ok(End::Code(0)),
+    }
 }
 
 pub fn stop(call: &Call) -> Result<End> {

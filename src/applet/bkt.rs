@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, hostd, output, schema, service, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, complete, doctor, enter, history, hostd, output, overview, schema, service, shell, shim, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::{paths, shims};
 use lexopt::{Arg, Parser};
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const HELP: &str = "\
 bkt runs the host's commands from its containers, transparently.
@@ -18,14 +18,22 @@ Usage: bkt [-v] [--no-delegate] COMMAND
        bkt NAME ARGS…               the same as a link NAME to bkt
 
   status [--json]                   both sides at a glance
+  doctor [--fix] [--json] [NAME]    what is wrong and what mends it; who answers to a name and why
+  log [-f] [--op ID] [--since WHEN] [--json]
+                                    what the daemon has written
+  enter NAME [-- CMD ARGS…]         run CMD in a container, or a login shell; 'bkt enter --help'
+  ps [--json]                       the containers that have a guest daemon, and what runs there
   admin daemon run                  be the daemon (bkt-hostd)
   admin daemon status [--json]      is it there, and what does it do
   admin daemon test [--json]        run a command through it and say how long each part took
   admin daemon exec OPTIONS -- CMD  run CMD through it; 'bkt admin daemon exec --help'
   admin daemon reload               re-execute its binary in place; nothing that runs notices
   admin daemon stop                 end it
-  admin daemon install              have it started at every login; 'uninstall' takes that back
-  schema policy                     the JSON Schema of policy.json
+  admin daemon install|uninstall    have it started at every login, or no longer
+  shim COMMAND                      the shims of this home: add, remove, list, sync, capture, check; 'bkt shim --help'
+  shim init bash|zsh|fish           code for that shell's start-up file: PATH, completions and man pages of the host's commands
+  man [SECTION] NAME                the host's page
+  schema policy|shims               the JSON Schemas of policy.json and shims.json
 
   --list            the names of this executable, and of the shims that come with it
   --install DIR     make a link in DIR for each of those shims
@@ -37,6 +45,17 @@ Usage: bkt [-v] [--no-delegate] COMMAND
 Exit status: the command's own; 125 bkt itself failed, 126 cannot execute, 127 not found.
 Environment: BKT_SOCKET, BKT_FALLBACK (auto, never, never:NAME,…), BKT_SIDE (host, container), BKT_LOG.
 ";
+
+/// All help texts, for the completion of our own words.
+const HELPS: &[complete::Help] = &[
+    ("", HELP),
+    ("admin daemon run ", hostd::HELP),
+    ("admin daemon exec ", admin::EXEC_HELP),
+    ("doctor ", doctor::HELP),
+    ("enter ", enter::ENTER_HELP),
+    ("log ", history::HELP),
+    ("shim ", crate::applet::shims::HELP),
+];
 
 /// What was typed before the subcommand.
 struct Typed {
@@ -100,8 +119,25 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
+        ["complete", ..] => complete::run(call, &rest, HELPS),
+        ["shim", "init", ..] => shell::init(call, &rest[1..]),
+        ["man", ..] => shell::man(call, &rest),
+        ["enter", ..] => enter::enter(call, after(0)),
+        ["ps", ..] => on_host(call, typed, all, Some(b"/"), |_| enter::ps(call, after(0))),
         ["schema", ..] => schema::run(&rest),
-        ["status", ..] => on_host(call, typed, all, Some(b"/"), |side| admin::overview(call, after(0), side)),
+        ["shim", ..] => crate::applet::shims::run(call, after(0)),
+        ["log", ..] => on_host(call, typed, all, Some(b"/"), |_| history::run(call, after(0))),
+        ["status" | "doctor", ..] => {
+            let other = |further: Vec<OsString>| {
+                let all = [all, &further].concat();
+                on_host(call, typed, &all, Some(b"/"), |_| Err(Error::new("the daemon has come or gone just now; try again")))
+            };
+            let other: Option<&dyn Fn(Vec<OsString>) -> Result<End>> = if typed.delegate { Some(&other) } else { None };
+            if other.is_none() {
+                log::info!(op_id:% = call.op; "running here, as asked for");
+            }
+            if word == "status" { overview::run(call, after(0), other) } else { doctor::run(call, after(0), other) }
+        }
         [other, ..] => Err(usage(format_args!("there is no command '{other}'"), "bkt")),
         [] => Err(usage("no command given", "bkt")),
     }
@@ -137,10 +173,10 @@ fn on_host(call: &Call, typed: &Typed, all: &[OsString], directory: Option<&[u8]
 fn list() -> End {
     let mut text = String::new();
     for applet in APPLETS {
-        text.push_str(&format!("{:12} {}\n", applet.name, applet.help));
+        text.push_str(&format!("{:16} {}\n", applet.name, applet.help));
     }
     for name in shims::shipped() {
-        text.push_str(&format!("{name:12} shim: the host's {name}\n"));
+        text.push_str(&format!("{name:16} shim: the host's {name}\n"));
     }
     output::print(&text);
     End::Code(0)
@@ -148,9 +184,7 @@ fn list() -> End {
 
 fn install(directory: &Path) -> Result<End> {
     let target = std::fs::read_link("/proc/self/exe").map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
-    let names: Vec<&str> = shims::shipped().collect();
-    let links: Vec<(PathBuf, shims::Link)> = shims::install(directory, &target, &names)?;
-    let changed = links.iter().filter(|(_, link)| *link != shims::Link::Kept).count();
-    output::print(&format!("{} links to {} in {}; {changed} new or moved\n", links.len(), target.display(), directory.display()));
+    let (all, changed) = shims::links::install(directory, &target)?;
+    output::print(&format!("{all} links to {} in {}; {changed} new or moved\n", target.display(), directory.display()));
     Ok(End::Code(0))
 }

@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt-hostd [OPTIONS]
        bkt admin daemon run [OPTIONS]
 
@@ -128,17 +128,19 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         env,
         path: invocation.var("PATH").unwrap_or(program::DEFAULT_PATH).to_vec(),
         shim_directories: paths::shim_directories(invocation),
-        own_names: APPLETS.iter().map(|applet| applet.name).collect(),
+        // The others mean the host's own programs of that name.
+        own_names: APPLETS.iter().map(|applet| applet.name).filter(|name| name.starts_with("bkt")).collect(),
         inherited: inherited_socket(call)?,
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
+        guest: None,
         flags,
         policy: paths::policy_file(invocation),
         release: RELEASE,
     })
 }
 
-fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {
+pub fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {
     let format = match invocation.var("BKT_LOG_FORMAT") {
         Some(b"json") => Format::Json,
         Some(b"text") => Format::Text,
@@ -154,7 +156,7 @@ fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()
 fn open_log(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
     let path = match path {
         Some(path) => std::path::absolute(&path).map_err(|e| Error::io(path.display(), &e))?,
-        None => paths::state_directory(invocation).ok_or_else(|| Error::new("HOME is not set: say which file, --log-file=PATH"))?.join("hostd.log"),
+        None => paths::log_file(invocation).ok_or_else(|| Error::new("HOME is not set: say which file, --log-file=PATH"))?,
     };
     let failed = |e| Error::io(format!("open the log file {}", path.display()), &e);
     if let Some(directory) = path.parent() {
@@ -162,7 +164,7 @@ fn open_log(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
     }
     // Arguments stand in it at -vv: it is its owner's alone.
     let file = File::options().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
-    files::become_standard_error(file);
+    files::become_standard(file.into(), 2).map_err(failed)?;
     Ok(path)
 }
 

@@ -5,11 +5,28 @@
 
 mod admin;
 mod bkt;
+mod clipboard;
+mod complete;
+mod distrobox;
+mod doctor;
+mod enter;
+mod guest;
+mod history;
+mod host_exec;
 mod hostd;
+mod interceptor;
+mod notify;
+mod open;
 mod output;
+mod overview;
+mod perform;
 mod schema;
 mod service;
+mod shell;
+mod shell_line;
 mod shim;
+mod shims;
+mod sides;
 
 use crate::error::Result;
 use crate::exit::{self, End};
@@ -38,6 +55,19 @@ pub struct Applet {
 pub const APPLETS: &[Applet] = &[
     Applet { name: "bkt", entry: bkt::run, help: "the command-line tool" },
     Applet { name: "bkt-hostd", entry: hostd::run, help: "the daemon that runs commands for its callers (host)" },
+    Applet { name: "bkt-guest", entry: guest::run, help: "a container's start, and its guest daemon (container)" },
+    Applet { name: "host-exec", entry: host_exec::run, help: "runs a command of the host (container)" },
+    Applet { name: "notify-send", entry: notify::run, help: "shows a notification on the host's desktop (container)" },
+    Applet { name: "xdg-open", entry: open::run, help: "opens a URI or a file with the host's programs (container)" },
+    Applet { name: "bkt-clipboard", entry: clipboard::run, help: "the host's clipboard: set, get, clear, types" },
+    Applet { name: "podbox-clipboard", entry: clipboard::run, help: "the same" },
+    Applet { name: "wl-copy", entry: clipboard::wl_copy, help: "the host's clipboard, as wl-clipboard has it (container)" },
+    Applet { name: "wl-paste", entry: clipboard::wl_paste, help: "the same" },
+    Applet { name: "xclip", entry: clipboard::xclip, help: "the host's clipboard, as xclip has it (container)" },
+    Applet { name: "xsel", entry: clipboard::xsel, help: "the host's clipboard, as xsel has it (container)" },
+    Applet { name: "pbcopy", entry: clipboard::pbcopy, help: "the host's clipboard, as macOS has it (container)" },
+    Applet { name: "pbpaste", entry: clipboard::pbpaste, help: "the same" },
+    Applet { name: "bkt-perform", entry: perform::run, help: "does what a container was granted; started by the daemon" },
 ];
 
 /// One call of an applet: how it was started, and what all of them share.
@@ -72,7 +102,11 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     }
     match invocation.name() {
         b"" => bkt::run,
-        name => named(name).map_or(shim::run as fn(&Call) -> Result<End>, |applet| applet.entry),
+        name => match named(name) {
+            Some(applet) => applet.entry,
+            None if distrobox::is_one(invocation) => distrobox::run,
+            None => shim::run,
+        },
     }
 }
 
@@ -103,12 +137,13 @@ mod tests {
             assert!(!applet.help.is_empty());
         }
         assert!(crate::shims::shipped().all(|name| APPLETS.iter().all(|a| a.name != name)));
+        assert!(APPLETS.iter().all(|a| crate::shims::manifest::is_own_name(a.name)), "a shim of that name would be the applet");
     }
 
     #[test]
     fn a_name_is_found_as_argv0_and_as_first_argument() {
         let found = |args: &[&'static std::ffi::CStr]| {
-            let mut invocation = Invocation { args: args.to_vec(), env: vec![] };
+            let mut invocation = Invocation { args: args.to_vec(), ..Invocation::default() };
             let entry = find(&mut invocation);
             (entry as *const () as usize, invocation.args)
         };
@@ -118,5 +153,10 @@ mod tests {
         assert_eq!(found(&[c"bkt", c"status"]).0, bkt::run as *const () as usize);
         assert_eq!(found(&[c"anything"]).0, shim::run as *const () as usize);
         assert_eq!(found(&[]).0, bkt::run as *const () as usize);
+        let executed =
+            |path: &'static std::ffi::CStr, name: &'static std::ffi::CStr| find(&mut Invocation { args: vec![name], path, ..Invocation::default() }) as *const () as usize;
+        assert_eq!(executed(c"/home/u/.local/bin/distrobox/cargo", c"cargo"), distrobox::run as *const () as usize);
+        assert_eq!(executed(c"/home/u/.local/share/bkt/shims/podman", c"podman"), shim::run as *const () as usize);
+        assert_eq!(executed(c"/src/distrobox/bkt", c"bkt"), bkt::run as *const () as usize);
     }
 }

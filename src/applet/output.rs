@@ -10,8 +10,18 @@ pub fn complain(line: &str) {
 
 /// Text on standard output. A reader that has gone (`| head`) ends the printing and nothing else.
 pub fn print(text: &str) {
+    try_print(text);
+}
+
+/// The same, and says whether there is anybody to print for.
+pub fn try_print(text: &str) -> bool {
+    print_bytes(text.as_bytes())
+}
+
+/// The same for what need not be text.
+pub fn print_bytes(bytes: &[u8]) -> bool {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
 }
 
 /// A line to a descriptor that our caller left open for it, by its number.

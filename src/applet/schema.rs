@@ -4,10 +4,11 @@ use crate::applet::{output, usage};
 use crate::error::Result;
 use crate::exit::End;
 use crate::policy;
+use crate::shims::manifest;
 use std::ffi::OsString;
 
 /// Name, and text.
-const SCHEMAS: &[(&str, &str)] = &[("policy", policy::SCHEMA)];
+const SCHEMAS: &[(&str, &str)] = &[("policy", policy::SCHEMA), ("shims", manifest::SCHEMA)];
 
 pub fn run(args: &[OsString]) -> Result<End> {
     let names: Vec<&str> = SCHEMAS.iter().map(|(name, _)| *name).collect();

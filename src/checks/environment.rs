@@ -3,27 +3,28 @@
 use crate::checks::daemon::Starter;
 use crate::checks::{Finding, Mend};
 
-/// What graphical and session programs are lost without.
-pub const OF_THE_SESSION: &[&str] = &["WAYLAND_DISPLAY", "DISPLAY", "DBUS_SESSION_BUS_ADDRESS"];
-
-fn again(starter: Starter, names: &str) -> Mend {
-    Mend::ByHand(match starter {
-        Starter::Unit => format!("systemctl --user import-environment {names} && systemctl --user restart bkt-hostd"),
-        _ => "bkt admin daemon stop; bkt-hostd </dev/null >/dev/null 2>&1 &".to_string(),
-    })
-}
+/// Starts a daemon that nobody manages anew, here and now.
+const AGAIN: &str = "bkt admin daemon stop; bkt-hostd --log-file </dev/null >/dev/null 2>&1 &";
 
 /// `differing` are names that the session has and the daemon has not, or has otherwise.
 pub fn fresh(differing: &[&str], starter: Starter) -> Option<Finding> {
     let names = differing.join(" ");
+    let mend = match starter {
+        Starter::Unit => format!("systemctl --user import-environment {names} && systemctl --user restart bkt-hostd"),
+        _ => AGAIN.to_string(),
+    };
     let what = format!("the daemon has not the session's {names}: it was started before it, or elsewhere");
-    (!differing.is_empty()).then(|| Finding::warning(what, "commands that want the desktop or the session bus do not find it", again(starter, &names)))
+    (!differing.is_empty()).then(|| Finding::warning(what, "commands that want the desktop or the session bus do not find it", Mend::ByHand(mend)))
 }
 
 /// `missing` are directories of the session's PATH that the daemon's has not.
 pub fn path(missing: &[String], starter: Starter) -> Option<Finding> {
     let what = format!("the daemon's PATH has not {}", missing.join(", "));
-    (!missing.is_empty()).then(|| Finding::warning(what, "commands there are not found from containers", again(starter, "PATH")))
+    let mend = match starter {
+        Starter::Unit => "systemctl --user restart bkt-hostd   # it has the PATH of your login shell: ~/.profile",
+        _ => AGAIN,
+    };
+    (!missing.is_empty()).then(|| Finding::warning(what, "commands there are not found from containers", Mend::ByHand(mend.to_string())))
 }
 
 /// How many bridges this very shell has come through.

@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 
 /// In a container: the shims must be found, and before anything of the same name. `before` are programs in earlier directories
 /// that hide one of them.
-pub fn in_container(shims: &Path, position: Option<usize>, before: &[PathBuf]) -> Option<Finding> {
+pub fn in_container(shims: &Path, any: bool, position: Option<usize>, before: &[PathBuf]) -> Option<Finding> {
     let first = || Mend::ByHand(format!("export PATH={}:\"$PATH\"", quoted(shims)));
+    if !any {
+        let mend = Mend::ByHand(format!("bkt --install {0} && export PATH={0}:\"$PATH\"", quoted(shims)));
+        return Some(Finding::warning(format!("there are no shims in {}", shims.display()), "the host's commands are not found here by their names", mend));
+    }
     if position.is_none() {
         return Some(Finding::warning(format!("the shims in {} are not in PATH", shims.display()), "the host's commands are not found here by their names", first()));
     }
@@ -56,9 +60,10 @@ mod tests {
     #[test]
     fn shims_are_first_in_a_container_and_nowhere_on_the_host() {
         let shims = Path::new("/s");
-        assert!(in_container(shims, Some(0), &[]).is_none());
-        assert!(in_container(shims, None, &[]).unwrap().what.contains("not in PATH"));
-        assert!(in_container(shims, Some(1), &path("/bin/ls:/bin/cat:/bin/x")).unwrap().what.starts_with("/bin/ls and 2 others come before"));
+        assert!(in_container(shims, true, Some(0), &[]).is_none());
+        assert!(in_container(shims, true, None, &[]).unwrap().what.contains("not in PATH"));
+        assert!(in_container(shims, true, Some(1), &path("/bin/ls:/bin/cat:/bin/x")).unwrap().what.starts_with("/bin/ls and 2 others come before"));
+        assert!(in_container(shims, false, None, &[]).unwrap().mend.command().starts_with("bkt --install /s && export PATH=/s:"));
         assert!(on_host(shims, &path("/a:/b")).is_none());
         assert_eq!(on_host(shims, &path("/a:/s:/b")).unwrap().mend.command(), "export PATH=/a:/b");
     }

@@ -26,6 +26,8 @@ pub struct Status {
     pub cgroups: bool,
     pub policy: Vec<u8>,
     pub policy_stamp: u64,
+    /// `NAME=VALUE`, NUL-terminated.
+    pub session: Vec<u8>,
     pub policy_error: String,
     /// The daemon's root directory is ours: this is its side.
     pub same_side: bool,
@@ -77,31 +79,69 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
         Connection::NoDaemon { path, .. } => Ok(Found::Nothing(path)),
         Connection::Made(socket) => {
             let frame = ask(Channel::new(socket), &message::StatusRequest {}, op, kind::Status, HANDSHAKE_MS)?;
-            let status: message::Status<'_> = message::decode(frame.body()).map_err(unreadable)?;
-            let running = status.running.iter().map(|r| Running { op: OpId::from_bits(r.op), pid: r.pid, since_ms: r.since_ms, name: r.name.0.to_vec(), terminal: r.terminal });
-            let ago = |at_ms: u64| status.clock_ms.saturating_sub(at_ms);
-            let seen = status.past.seen.iter().map(|s| Seen { name: s.name.0.to_vec(), ago_ms: ago(s.at_ms), runs: s.runs });
-            let errors = status.past.errors.iter();
-            let errors = errors.map(|e| Failed { op: OpId::from_bits(e.op), ago_ms: ago(e.at_ms), code: Code::from_number(e.code), text: e.text.to_string() });
-            Ok(Found::Running(Status {
-                release: status.release.to_string(),
-                pid: status.pid,
-                uptime_ms: status.uptime_ms,
-                served: status.served,
-                descriptors: status.descriptors,
-                descriptor_limit: status.descriptor_limit,
-                supervised: status.supervised,
-                cgroups: status.cgroups,
-                policy: status.policy.0.to_vec(),
-                policy_stamp: status.policy_stamp,
-                policy_error: status.policy_error.to_string(),
-                same_side: files::file_id(c"/").is_ok_and(|root| (root.device, root.inode) == status.root),
-                running: running.collect(),
-                seen: seen.collect(),
-                errors: errors.collect(),
-            }))
+            owned(&frame).map(Found::Running)
         }
     }
+}
+
+fn owned(frame: &Frame) -> Result<Status> {
+    let status: message::Status<'_> = message::decode(frame.body()).map_err(unreadable)?;
+    let running = status.running.iter().map(|r| Running { op: OpId::from_bits(r.op), pid: r.pid, since_ms: r.since_ms, name: r.name.0.to_vec(), terminal: r.terminal });
+    let ago = |at_ms: u64| status.clock_ms.saturating_sub(at_ms);
+    let seen = status.past.seen.iter().map(|s| Seen { name: s.name.0.to_vec(), ago_ms: ago(s.at_ms), runs: s.runs });
+    let errors = status.past.errors.iter();
+    let errors = errors.map(|e| Failed { op: OpId::from_bits(e.op), ago_ms: ago(e.at_ms), code: Code::from_number(e.code), text: e.text.to_string() });
+    Ok(Status {
+        release: status.release.to_string(),
+        pid: status.pid,
+        uptime_ms: status.uptime_ms,
+        served: status.served,
+        descriptors: status.descriptors,
+        descriptor_limit: status.descriptor_limit,
+        supervised: status.supervised,
+        cgroups: status.cgroups,
+        policy: status.policy.0.to_vec(),
+        session: status.session.0.to_vec(),
+        policy_stamp: status.policy_stamp,
+        policy_error: status.policy_error.to_string(),
+        same_side: files::file_id(c"/").is_ok_and(|root| (root.device, root.inode) == status.root),
+        running: running.collect(),
+        seen: seen.collect(),
+        errors: errors.collect(),
+    })
+}
+
+/// A container's guest daemon, and how it is where it could be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    pub container: Vec<u8>,
+    pub release: String,
+    pub since_ms: u64,
+    pub status: Result<Status>,
+}
+
+/// Asks the daemon which guests there are, and each of them what runs there.
+pub fn guests(sockets: &[PathBuf], op: OpId) -> Result<Vec<Guest>> {
+    let socket = match connect::connect(sockets)? {
+        Connection::NoDaemon { path, why } => return Err(connect::no_daemon(&path, &why)),
+        Connection::Made(socket) => socket,
+    };
+    let frame = ask(Channel::new(socket), &message::GuestsRequest {}, op, kind::Guests, HANDSHAKE_MS)?;
+    let all: message::Guests<'_> = message::decode(frame.body()).map_err(unreadable)?;
+    let guest = |guest: &message::Guest<'_>| Guest {
+        container: guest.container.0.to_vec(),
+        release: guest.release.to_string(),
+        since_ms: guest.since_ms,
+        status: status_of_guest(sockets, guest.container, op),
+    };
+    Ok(all.guests.iter().map(guest).collect())
+}
+
+fn status_of_guest(sockets: &[PathBuf], container: message::Bytes<'_>, op: OpId) -> Result<Status> {
+    let Connection::Made(socket) = connect::connect(sockets)? else { return Err(Error::new("the daemon has just ended")) };
+    let mut channel = Channel::new(socket);
+    channel.send(&message::Enter { container, directory: None }, Some(op), vec![]).map_err(|e| Error::io("ask the daemon", &e))?;
+    owned(&ask(channel, &message::StatusRequest {}, op, kind::Status, HANDSHAKE_MS)?)
 }
 
 /// Tells the daemon to re-execute itself in place; what came of it, for people.

@@ -119,11 +119,6 @@ pub fn directory(invocation: &Invocation) -> Vec<u8> {
     }
 }
 
-/// The container's name, from what its runtime put there; for the server's log.
-pub fn container(invocation: &Invocation) -> &'static [u8] {
-    invocation.var("CONTAINER_ID").or_else(|| invocation.var("container")).unwrap_or(b"")
-}
-
 /// The numbers of those standard streams that travel, to be closed once the command has them.
 pub fn passed_numbers(streams: &Streams, extra: &[u16]) -> Vec<i32> {
     let standard = (0..3).filter(|n| streams.plan[*n as usize] == Stream::Passed);

@@ -44,14 +44,14 @@ pub fn connect(paths: &[PathBuf]) -> Result<Connection> {
 }
 
 fn connect_one(path: &std::path::Path) -> io::Result<OwnedFd> {
-    let deadline = process::monotonic_ms() + HANDSHAKE_MS;
+    let mut deadline = None;
     loop {
         match socket::connect(path) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             done => return done,
         }
         let now = process::monotonic_ms();
-        if now >= deadline {
+        if now >= *deadline.get_or_insert(now + HANDSHAKE_MS) {
             return Err(io::Error::from(io::ErrorKind::TimedOut));
         }
         Wait::<()>::with_capacity(0).run(now, Some(now + RETRY_MS));

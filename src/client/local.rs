@@ -1,17 +1,16 @@
 //! The ways without the daemon: the real command on our own side, or another bridge to the host.
 
+pub use crate::client::capture::directory;
 pub use crate::client::connect::no_daemon;
 use crate::error::{Error, Result, reason};
 use crate::invocation::Invocation;
 use crate::opid::OpId;
 use crate::process::{environment, program};
-use crate::sys::files::{self, FileId};
-use crate::sys::{entry, process};
+use crate::sys::{files, process};
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Which side we are on, as far as it can be told without a daemon.
@@ -58,12 +57,17 @@ pub fn fallback_for(name: &[u8], invocation: &Invocation) -> Result<Fallback> {
 /// Other bridges, best first, and the arguments they want before the command.
 const BRIDGES: &[(&str, &[&CStr])] = &[("distrobox-host-exec", &[]), ("host-spawn", &[]), ("flatpak-spawn", &[c"--host"])];
 
+/// Their names.
+pub fn bridges() -> impl Iterator<Item = &'static str> {
+    BRIDGES.iter().map(|(bridge, _)| *bridge)
+}
+
 /// Replaces this process by another bridge to the host; returns only with the reason why not.
 pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], op: OpId, missing: (&Path, &io::Error)) -> Error {
     let name = args.first().map_or(&b""[..], |a| a.to_bytes());
     let (path, why) = missing;
     let nothing = no_daemon(path, why);
-    match fallback_for(name, invocation) {
+    match fallback_for(name.rsplit(|&b| b == b'/').next().unwrap_or(name), invocation) {
         Ok(Fallback::Allowed) => {}
         Ok(Fallback::Never) => return Error::new(format!("{}; other ways are switched off (BKT_FALLBACK)", nothing.text)),
         Err(e) => return e,
@@ -73,7 +77,7 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         Err(e) => return e,
     };
     for (bridge, options) in BRIDGES {
-        let Some(program) = find(bridge.as_bytes(), invocation, shims) else { continue };
+        let Some(program) = program::find(bridge.as_bytes(), invocation.var("PATH"), shims) else { continue };
         log::warn!(op_id:% = op; "no daemon at {} ({}): running {} by {bridge}", path.display(), reason(why), String::from_utf8_lossy(name));
         let bridge_name = CString::new(*bridge).unwrap_or_default();
         let mut all: Vec<&CStr> = vec![&bridge_name];
@@ -97,11 +101,40 @@ fn one_deeper(name: &[u8], invocation: &Invocation) -> Result<String> {
 
 /// Becomes a program, with these variables in our environment, each NAME=VALUE.
 fn exec_with(invocation: &Invocation, program: &CStr, args: &[&CStr], ours: &[String]) -> io::Error {
-    let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
-    let ours_as_c: Vec<CString> = ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok()).collect();
-    let kept = invocation.env.iter().copied().filter(|entry| !is_ours(entry.to_bytes()));
-    let env: Vec<&CStr> = kept.chain(ours_as_c.iter().map(CString::as_c_str)).collect();
+    let env = with(invocation, ours);
+    let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
     process::exec(program, args, &env)
+}
+
+/// Our environment with these variables in it.
+fn with(invocation: &Invocation, ours: &[String]) -> Vec<Cow<'static, CStr>> {
+    let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
+    let kept = invocation.env.iter().copied().filter(|entry| !is_ours(entry.to_bytes())).map(Cow::Borrowed);
+    kept.chain(ours.iter().filter_map(|entry| CString::new(entry.as_str()).ok()).map(Cow::Owned)).collect()
+}
+
+/// Our environment as it is handed on to another bridge: with the operation's id, and one deeper; an error where that is too deep.
+pub fn handed_on(name: &[u8], invocation: &Invocation, op: OpId) -> Result<Vec<Cow<'static, CStr>>> {
+    one_deeper(name, invocation).map(|depth| with(invocation, &[format!("{}={op}", environment::OP_ID), depth]))
+}
+
+/// Replaces this process by the program at a path, on our own side. Returns only with the reason why not: what the kernel says,
+/// or that we have been here too often.
+pub fn exec_path(name: &[u8], path: &CStr, args: &[&CStr], invocation: &Invocation) -> Result<io::Error> {
+    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
+    let counted = program::real_program(path.to_owned(), ourselves).is_none_or(|program| program.is_script);
+    become_program(name, path, counted, args, invocation)
+}
+
+/// A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
+fn become_program(name: &[u8], path: &CStr, counted: bool, args: &[&CStr], invocation: &Invocation) -> Result<io::Error> {
+    let ours = if counted { vec![one_deeper(name, invocation)?] } else { vec![] };
+    Ok(exec_with(invocation, path, args, &ours))
+}
+
+/// Where a program of that name is, the first in PATH that is not us.
+pub fn find_tool(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<CString> {
+    program::find(name, invocation.var("PATH"), shims).map(|program| program.path)
 }
 
 /// Replaces this process by the real command of that name on our own side: the next in PATH that is not us. Returns only with
@@ -109,7 +142,7 @@ fn exec_with(invocation: &Invocation, program: &CStr, args: &[&CStr], ours: &[St
 pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], missing: Option<(&Path, &io::Error)>) -> Error {
     let name = args.first().map_or(&b""[..], |a| a.to_bytes());
     let shown = String::from_utf8_lossy(name);
-    let Some(program) = find(name, invocation, shims) else {
+    let Some(program) = program::find(name, invocation.var("PATH"), shims) else {
         let text = match missing {
             None => format!("{shown}: command not found on the host, which is this side: PATH has only our shim of that name"),
             Some((path, why)) => format!(
@@ -120,68 +153,35 @@ pub fn exec_here(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf], mis
         };
         return Error::with_code(text, crate::exit::NOT_FOUND);
     };
-    // A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
-    let counted = if program.is_script { one_deeper(name, invocation).map(|depth| vec![depth]) } else { Ok(vec![]) };
-    let error = match counted {
-        Ok(ours) => exec_with(invocation, &program.path, args, &ours),
+    let error = match become_program(name, &program.path, program.is_script, args, invocation) {
+        Ok(error) => error,
         Err(e) => return e,
     };
     let code = if error.kind() == io::ErrorKind::NotFound { crate::exit::NOT_FOUND } else { crate::exit::CANNOT_EXECUTE };
     Error::with_code(format!("{shown}: cannot execute {}: {}", program.path.to_string_lossy(), reason(&error)), code)
 }
 
-/// A file that may be executed and is not ours.
-struct Program {
-    path: CString,
-    /// It is for an interpreter.
-    is_script: bool,
-}
-
-/// The first of that name in our PATH.
-fn find(name: &[u8], invocation: &Invocation, shims: &[PathBuf]) -> Option<Program> {
-    let path = invocation.var("PATH").unwrap_or(program::DEFAULT_PATH);
-    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
-    let all = program::candidates(name, path, shims).paths;
-    all.into_iter().find_map(|candidate| real_program(candidate, ourselves))
-}
-
-fn real_program(candidate: CString, ourselves: FileId) -> Option<Program> {
-    let path = Path::new(std::ffi::OsStr::from_bytes(candidate.to_bytes()));
-    let about = fs::metadata(path).ok()?;
-    let is_us = FileId { device: about.dev(), inode: about.ino() } == ourselves;
-    // Another version of us is a link to a file of our name.
-    let leads_to_us = fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|n| n == "bkt"));
-    if !about.is_file() || about.permissions().mode() & 0o111 == 0 || is_us || leads_to_us {
-        return None;
-    }
-    // A copy of us under another name would look for the next of that name too, and find us. What cannot be read is no script.
-    let mut page = [0; 4096];
-    let length = fs::File::open(path).and_then(|mut file| file.read(&mut page)).unwrap_or(0);
-    let page = &page[..length];
-    (!entry::is_ours(page)).then(|| Program { is_script: length > 0 && !page.starts_with(b"\x7fELF"), path: candidate })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn with(env: &[&'static CStr]) -> Invocation {
-        Invocation { args: vec![], env: env.to_vec() }
+    fn started_with(env: &[&'static CStr]) -> Invocation {
+        Invocation { env: env.to_vec(), ..Invocation::default() }
     }
 
     #[test]
     fn fallback_is_switched_off_for_all_or_for_some() {
-        assert_eq!(fallback_for(b"ls", &with(&[])), Ok(Fallback::Allowed));
-        assert_eq!(fallback_for(b"ls", &with(&[c"BKT_FALLBACK=never"])), Ok(Fallback::Never));
-        assert_eq!(fallback_for(b"ls", &with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Never));
-        assert_eq!(fallback_for(b"dog", &with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Allowed));
-        assert!(fallback_for(b"ls", &with(&[c"BKT_FALLBACK=yes"])).unwrap_err().text.contains("auto"));
+        assert_eq!(fallback_for(b"ls", &started_with(&[])), Ok(Fallback::Allowed));
+        assert_eq!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=never"])), Ok(Fallback::Never));
+        assert_eq!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Never));
+        assert_eq!(fallback_for(b"dog", &started_with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Allowed));
+        assert!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=yes"])).unwrap_err().text.contains("auto"));
     }
 
     #[test]
     fn the_side_can_be_said_outright() {
-        assert_eq!(side(&with(&[c"BKT_SIDE=container"])), Side::Container);
-        assert_eq!(side(&with(&[c"BKT_SIDE=host", c"container=podman"])), Side::Host);
-        assert_eq!(side(&with(&[c"container=podman"])), Side::Container);
+        assert_eq!(side(&started_with(&[c"BKT_SIDE=container"])), Side::Container);
+        assert_eq!(side(&started_with(&[c"BKT_SIDE=host", c"container=podman"])), Side::Host);
+        assert_eq!(side(&started_with(&[c"container=podman"])), Side::Container);
     }
 }

@@ -4,7 +4,7 @@
 //! at what the caller gave us, `connect` finds the daemon, `local` is the way without it, `ask` is everything that is no run.
 
 pub mod ask;
-mod capture;
+pub mod capture;
 mod connect;
 pub mod local;
 mod relay;

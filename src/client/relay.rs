@@ -27,6 +27,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const CHUNK: usize = 4096;
 /// Chunks moved before others get their turn.
 const CHUNKS_PER_TURN: usize = 16;
+/// The echo of keys that were handed over comes with one of the next few reads, as the command may have written something first.
+const READS_TO_ECHO: u8 = 4;
 /// Keys that may wait for the command to read them; beyond, they stay in the terminal.
 const MAX_TYPED: usize = 4096;
 
@@ -81,6 +83,8 @@ pub struct Relay {
     /// The command has been told to go on and has not done so yet: a key that makes a signal would be lost on it, because its
     /// continuation discards pending stop signals.
     resuming: bool,
+    /// What the command's terminal will echo though ours has done so already, and how many more reads may bring it.
+    echoed: (Vec<u8>, u8),
     /// Keys on their way to the command.
     typed: Vec<u8>,
     /// What was typed last does not end a line.
@@ -118,6 +122,7 @@ impl Relay {
             line_given: false,
             hidden: false,
             resuming: false,
+            echoed: (Vec::new(), 0),
             typed: Vec::new(),
             line_open: false,
             output: Vec::new(),
@@ -131,7 +136,30 @@ impl Relay {
     pub fn begin(&mut self) {
         if self.foreground {
             self.lend();
+            self.pass_over_echo();
             self.hand_over();
+        }
+    }
+
+    /// What was typed before the start has been echoed by our terminal. The command runs, and may be setting modes itself: so its
+    /// terminal's are left alone, and what they make of the keys is passed over when it comes.
+    fn pass_over_echo(&mut self) {
+        if !self.before.is_some_and(|before| before.is_line_mode()) {
+            return;
+        }
+        if let Side::Terminal(terminal) = &self.side
+            && terminal.own
+            && is_readable(terminal.fd.as_fd())
+        {
+            // The part of a line that is not whole yet.
+            let _ = self.read_keys(false);
+        }
+        let Some(modes) = self.command_modes().filter(Modes::is_line_mode) else { return };
+        let is_plain = |key: &u8| *key >= b' ' && *key != 0x7f || *key == b'\n';
+        // Keys that edit or make signals are echoed in ways of their own.
+        if self.typed.iter().all(is_plain) && modes.adds_carriage_returns() {
+            let echo = self.typed.iter().flat_map(|&key| if key == b'\n' { vec![b'\r', b'\n'] } else { vec![key] });
+            self.echoed = (echo.collect(), READS_TO_ECHO);
         }
     }
 
@@ -189,7 +217,10 @@ impl Relay {
         let Some(leader) = &self.leader else { return false };
         let mut chunk = [0; CHUNK];
         match files::read(leader.as_fd(), &mut chunk) {
-            Ok(length) if length > 0 => {
+            Ok(mut length) if length > 0 => {
+                if self.echoed.1 > 0 {
+                    length = self.without_echo(&mut chunk, length);
+                }
                 if self.screen_adds_carriage_returns() {
                     self.newlines.strip(&chunk[..length], &mut self.output);
                 } else {
@@ -205,6 +236,19 @@ impl Relay {
                 false
             }
         }
+    }
+
+    /// Takes the echo that is to be passed over out of what was read; the length that is left.
+    fn without_echo(&mut self, chunk: &mut [u8], length: usize) -> usize {
+        let echo = &self.echoed.0;
+        let found = if echo.is_empty() { None } else { chunk[..length].windows(echo.len()).position(|window| window == echo) };
+        let Some(at) = found else {
+            self.echoed.1 -= 1;
+            return length;
+        };
+        let echo = std::mem::take(&mut self.echoed).0;
+        chunk.copy_within(at + echo.len()..length, at);
+        length - echo.len()
     }
 
     /// Whether those that the pty's driver has made are to be taken out. A screen whose output modes were left to our neighbours

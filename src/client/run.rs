@@ -4,11 +4,14 @@ pub use crate::client::capture::WantPty;
 use crate::client::capture::{self, Streams};
 use crate::client::connect::{self, Connection, HANDSHAKE_MS};
 use crate::client::relay::{Next, Relay};
+use crate::container;
 use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::exit::End;
 use crate::invocation::Invocation;
 use crate::opid::OpId;
+use crate::process::environment;
+use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
 use crate::proto::message::{self, Bytes, Code, Run, Terminal, kind};
@@ -37,6 +40,12 @@ pub struct Command {
     pub extra: Vec<u16>,
     /// Run it ourselves where the daemon is on our own side: what a shim does.
     pub not_on_own_side: bool,
+    /// Run it in this container of the daemon's side, by the container's guest daemon.
+    pub container: Option<Vec<u8>>,
+    /// What of the host the command uses; with another than `host_exec`, `args` says what to do instead of naming a command.
+    pub capability: Capability,
+    /// Say hello first, with this release of ours, in the same round trip.
+    pub hello: Option<&'static str>,
     /// Keep our own copies of the streams: we go on after the run. Their readers and writers wait for us, then.
     pub keep_streams: bool,
 }
@@ -46,7 +55,7 @@ pub enum Outcome {
     Ended(End),
     /// The daemon has our own root directory.
     SameSide,
-    /// There is no daemon, so nobody has taken the request.
+    /// There is no daemon, or the container has no guest daemon, so nobody has taken the request.
     NoDaemon {
         path: PathBuf,
         why: std::io::Error,
@@ -87,11 +96,19 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     // kernel would keep them for us, ignored or not.
     let signals = SignalReader::new(SignalSet(!inheritance.ignored.0)).map_err(|e| Error::io("signalfd", &e))?;
     let mut conversation = Conversation { channel: Channel::new(socket), signals, passed_on: SignalSet::EMPTY, op, deadline: Some(process::monotonic_ms() + HANDSHAKE_MS) };
+    if let Some(release) = command.hello {
+        let hello = message::Hello { release, container: Bytes(container::claimed(invocation)), capabilities: vec![command.capability.word()] };
+        conversation.push_out(&message::encode(&hello, 0, Some(op)), &[])?;
+    }
     conversation.push_out(&request, &fds)?;
-    match conversation.first_answer()? {
+    match conversation.first_answer(command.hello)? {
         First::SameSide => {
             conversation.signals.restore_mask(conversation.passed_on);
             Ok(Outcome::SameSide)
+        }
+        First::NoGuest(why) => {
+            conversation.signals.restore_mask(conversation.passed_on);
+            Ok(Outcome::NoDaemon { path: sockets.first().cloned().unwrap_or_default(), why: std::io::Error::other(why) })
         }
         First::Started { descriptor } => {
             // Without a terminal there is nothing to be done with it, but to keep it open to the end.
@@ -120,6 +137,7 @@ struct Conversation {
 enum First {
     Started { descriptor: Option<OwnedFd> },
     SameSide,
+    NoGuest(String),
 }
 
 #[derive(Clone, Copy)]
@@ -178,10 +196,17 @@ impl Conversation {
     }
 
     /// Waits until the command runs, or does not.
-    fn first_answer(&mut self) -> Result<First> {
+    fn first_answer(&mut self, own_release: Option<&str>) -> Result<First> {
         loop {
             while let Some(mut frame) = self.next_frame()? {
                 match frame.header.kind {
+                    // What it rejects, it refuses too, with the reason.
+                    kind::HelloAnswer => {
+                        let answer: message::HelloAnswer<'_> = decode(&frame)?;
+                        if own_release.is_some_and(|own| own != answer.release) {
+                            log::warn!(op_id:% = self.op; "the host's daemon is version {}, this bkt {}: install the same on both sides", answer.release, own_release.unwrap_or(""));
+                        }
+                    }
                     // Taken; it starts when its turn comes, and that may be any time.
                     kind::Accepted => self.deadline = None,
                     kind::Started => {
@@ -192,7 +217,11 @@ impl Conversation {
                     kind::Refused => {
                         let refused: message::Refused<'_> = decode(&frame)?;
                         let code = Code::from_number(refused.code);
-                        return if code == Code::SameSide { Ok(First::SameSide) } else { Err(refusal(refused.text, code)) };
+                        return match code {
+                            Code::SameSide => Ok(First::SameSide),
+                            Code::NoGuest => Ok(First::NoGuest(refused.text.to_string())),
+                            _ => Err(refusal(refused.text, code)),
+                        };
                     }
                     other => return Err(unexpected(other)),
                 }
@@ -373,9 +402,12 @@ impl Conversation {
 
 /// The request's bytes, and the descriptors that travel with it.
 fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams, inheritance: Inheritance, op: OpId) -> Result<(Vec<u8>, Vec<BorrowedFd<'s>>)> {
-    let mut env = Vec::new();
+    let mut env = Vec::with_capacity(invocation.env.iter().map(|entry| entry.count_bytes() + 1).sum());
+    let of_use = |entry: &[u8]| command.capability == Capability::HostExec || entry.starts_with(environment::DEPTH.as_bytes());
     for entry in &invocation.env {
-        env.extend_from_slice(entry.to_bytes_with_nul());
+        if of_use(entry.to_bytes()) {
+            env.extend_from_slice(entry.to_bytes_with_nul());
+        }
     }
     let directory = command.directory.clone().unwrap_or_else(|| capture::directory(invocation));
     let root = command.not_on_own_side.then(|| files::file_id(c"/").ok()).flatten();
@@ -393,7 +425,8 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
         inheritance,
         detach: command.detach,
         not_on_root: root.map(|id| (id.device, id.inode)),
-        container: Bytes(capture::container(invocation)),
+        container: Bytes(container::claimed(invocation)),
+        capability: command.capability as u8,
     };
     let most = socket::MAX_FDS - (run.descriptors() - run.extra.len());
     if run.extra.len() > most {
@@ -402,7 +435,14 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
     let passed = capture::passed_numbers(streams, &command.extra);
     let mut fds: Vec<BorrowedFd<'s>> = passed.into_iter().filter_map(files::inherited).collect();
     fds.extend(streams.terminal.as_ref().map(|terminal| terminal.fd.as_fd()));
-    Ok((message::encode(&run, fds.len(), Some(op)), fds))
+    let mut bytes = message::encode(&run, fds.len(), Some(op));
+    if let Some(container) = &command.container {
+        let directory = if command.directory.is_none() { files::file_id(c".").ok() } else { None };
+        let enter = message::Enter { container: Bytes(container), directory: directory.map(|id| (id.device, id.inode)) };
+        // Both in one go: the guest is handed all of it at once.
+        bytes.splice(..0, message::encode(&enter, 0, Some(op)));
+    }
+    Ok((bytes, fds))
 }
 
 fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
@@ -417,10 +457,18 @@ fn unexpected(kind: u8) -> Error {
     Error::new(format!("the daemon answered with a message of kind {kind}, which we do not know: install the same bkt on both sides"))
 }
 
-/// Puts standard error back where it was, for one last sentence.
+/// Puts standard error back where it was, for one last sentence. Where the command was the last that wrote to a pipe, its reader may
+/// have gone with it: then a person at the terminal hears of it there.
 fn regain_voice(voice: Option<OwnedFd>) {
-    if let Some(file) = voice.and_then(|v| files::open_handle_for_writing(&v).ok()) {
-        files::become_standard_error(file);
+    let Some(voice) = voice else { return };
+    let is_heard = |file: &std::fs::File| {
+        let mut wait = Wait::with_capacity(1);
+        wait.watch((), file.as_fd(), false, true);
+        wait.run(0, Some(0)).iter().all(|(_, ready)| !ready.hangup)
+    };
+    let file = files::open_handle_for_writing(&voice).ok().filter(is_heard);
+    if let Some(file) = file.or_else(|| files::open_terminal(c"/dev/tty").ok().map(std::fs::File::from)) {
+        let _ = files::become_standard(file.into(), 2);
     }
 }
 

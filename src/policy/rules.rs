@@ -7,8 +7,9 @@
 //! }}}}
 //! ```
 //!
-//! A listener has capabilities; `host_exec`, running commands, is the one there is. The first rule that matches decides, else
-//! the default. An allowing rule is read narrowly, a denying one widely, so that neither a path nor a second name is a way round:
+//! A listener has capabilities: `host_exec`, running commands, and beside it `"notify": "deny"`, `"clipboard": "deny"` and
+//! `"xdg_open": {"default": "allow", "schemes": ["https"]}`. Of `host_exec`, the first rule that matches decides, else the
+//! default. An allowing rule is read narrowly, a denying one widely, so that neither a path nor a second name is a way round:
 //!
 //! | rule's command | allows | denies |
 //! |---|---|---|
@@ -17,6 +18,9 @@
 
 use crate::policy::pattern::{self, REST};
 use serde::Deserialize;
+
+/// The schemes of URIs that may be opened unless others are named: what only shows something, or asks its user first.
+const SCHEMES: &str = "http,https,mailto,tel";
 
 /// The whole file.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -41,6 +45,39 @@ struct Listeners {
 struct Listener {
     #[serde(default)]
     host_exec: Option<HostExec>,
+    #[serde(default)]
+    notify: Option<Verdict>,
+    #[serde(default)]
+    xdg_open: Option<XdgOpen>,
+    #[serde(default)]
+    clipboard: Option<Verdict>,
+}
+
+/// Files that both sides have, or that are handed over, and URIs of these schemes.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct XdgOpen {
+    default: Verdict,
+    #[serde(default)]
+    schemes: Option<Vec<Scheme>>,
+}
+
+/// As RFC 3986 has it.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Scheme(String);
+
+impl TryFrom<String> for Scheme {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Scheme, &'static str> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+        if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || !text.bytes().all(fits) {
+            return Err("a scheme is what stands before the colon: `https`");
+        }
+        // What is at a path is said by the file itself, never by a name.
+        if text.eq_ignore_ascii_case("file") { Err("`file` is no scheme to allow: files are opened by their paths") } else { Ok(Scheme(text)) }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -128,7 +165,29 @@ impl Policy {
     /// Nothing at all.
     pub fn nothing() -> Policy {
         let none = HostExec { default: Verdict::Deny, rules: vec![] };
-        Policy { _schema: None, listeners: Listeners { host: Listener { host_exec: Some(none) } } }
+        let open = XdgOpen { default: Verdict::Deny, schemes: None };
+        let host = Listener { host_exec: Some(none), notify: Some(Verdict::Deny), xdg_open: Some(open), clipboard: Some(Verdict::Deny) };
+        Policy { _schema: None, listeners: Listeners { host } }
+    }
+
+    pub fn allows_notify(&self) -> bool {
+        self.listeners.host.notify != Some(Verdict::Deny)
+    }
+
+    pub fn allows_clipboard(&self) -> bool {
+        self.listeners.host.clipboard != Some(Verdict::Deny)
+    }
+
+    pub fn allows_open(&self) -> bool {
+        self.listeners.host.xdg_open.as_ref().is_none_or(|open| open.default == Verdict::Allow)
+    }
+
+    /// The schemes of URIs that may be opened, with commas between.
+    pub fn schemes(&self) -> String {
+        match self.listeners.host.xdg_open.as_ref().and_then(|open| open.schemes.as_ref()) {
+            None => SCHEMES.to_string(),
+            Some(all) => all.iter().map(|scheme| scheme.0.as_str()).collect::<Vec<_>>().join(","),
+        }
     }
 
     /// Nothing is denied: there is no need to look at the disk before judging.
@@ -243,6 +302,29 @@ mod tests {
         }
         assert!(Policy::everything().allows_every_command());
         assert!(Policy::nothing().allows_no_command() && !allows(&Policy::nothing(), &["ls"], "/bin/ls", "/bin/ls"));
+    }
+
+    #[test]
+    fn each_capability_is_granted_unless_it_is_denied() {
+        let read = |text: &str| serde_json::from_str::<Policy>(&format!(r#"{{"listeners": {{"host": {{{text}}}}}}}"#));
+        let all = read("").unwrap();
+        assert!(all.allows_notify() && all.allows_clipboard() && all.allows_open() && all.schemes() == SCHEMES);
+        let none = read(r#""notify": "deny", "clipboard": "deny", "xdg_open": {"default": "deny"}"#).unwrap();
+        assert!(!none.allows_notify() && !none.allows_clipboard() && !none.allows_open() && none.allows_every_command());
+        let nothing = Policy::nothing();
+        assert!(!nothing.allows_notify() && !nothing.allows_clipboard() && !nothing.allows_open());
+        let own = read(r#""xdg_open": {"default": "allow", "schemes": ["https", "vscode"]}"#).unwrap();
+        assert!(own.allows_open() && own.schemes() == "https,vscode");
+        assert_eq!(read(r#""xdg_open": {"default": "allow", "schemes": []}"#).unwrap().schemes(), "");
+        for wrong in [
+            r#""notify": true"#,
+            r#""xdg_open": {"schemes": ["https"]}"#,
+            r#""xdg_open": {"default": "allow", "schemes": ["https:"]}"#,
+            r#""xdg_open": {"default": "allow", "schemes": ["FILE"]}"#,
+            r#""teleport": "allow""#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! | rule | names | why |
 //! |---|---|---|
-//! | server's | `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `MAIL`, `TMPDIR`, `XDG_RUNTIME_DIR`, `XDG_DATA_HOME`, `XDG_CONFIG_HOME`, `XDG_CACHE_HOME`, `XDG_STATE_HOME`, `XDG_DATA_DIRS`, `XDG_CONFIG_DIRS`, `XDG_BIN_HOME` | they name places and programs of the caller's side |
+//! | server's | `BKT_SOCKET`, `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `MAIL`, `MANPATH`, `TMPDIR`, `XDG_RUNTIME_DIR`, `XDG_DATA_HOME`, `XDG_CONFIG_HOME`, `XDG_CACHE_HOME`, `XDG_STATE_HOME`, `XDG_DATA_DIRS`, `XDG_CONFIG_DIRS`, `XDG_BIN_HOME` | they name places and programs of the caller's side |
 //! | server's first | `DBUS_SESSION_BUS_ADDRESS`, `DBUS_SYSTEM_BUS_ADDRESS`, `SSH_AUTH_SOCK`, `XAUTHORITY`, `GNUPGHOME`, `PULSE_SERVER`, `ICEAUTHORITY`, `XDG_SESSION_*`, `XDG_SEAT`, `XDG_VTNR`, `XDG_CURRENT_DESKTOP`, `DESKTOP_SESSION` | sockets and sessions: the server's own are valid here; the caller's only fill a gap |
 //! | nobody's | `LD_*`, `GLIBC_TUNABLES`, `GCONV_PATH`, `LOCPATH`, `NLSPATH`, `TERMINFO`, `TERMINFO_DIRS`, `GIO_EXTRA_MODULES`, `GTK_PATH`, `QT_PLUGIN_PATH`, `PYTHONHOME`, `PERL5LIB`, `container`, `container_*`, `CONTAINER_ID`, `HOSTNAME`, `HOST`, `TOOLBOX_PATH`, `DISTROBOX_*`, `FLATPAK_ID`, `SNAP*`, `OLDPWD`, `_`, `BKT_*` | they name the container, would break the command, or are ours; of these the server's own `LD_*` and the like stay |
 //! | dropped on both sides | `NOTIFY_SOCKET`, `LISTEN_*`, `WATCHDOG_*`, `MAINPID`, `MANAGERPID`, `INVOCATION_ID`, `JOURNAL_STREAM`, `SYSTEMD_EXEC_PID`, `MEMORY_PRESSURE_*`, `FDSTORE`, `CREDENTIALS_DIRECTORY`, `BKT_*` | they belong to one service's process alone |
@@ -39,12 +39,14 @@ const RULES: &[(Rule, &[&str])] = &[
     (
         Rule::Servers,
         &[
+            "BKT_SOCKET",
             "PATH",
             "HOME",
             "USER",
             "LOGNAME",
             "SHELL",
             "MAIL",
+            "MANPATH",
             "TMPDIR",
             "XDG_RUNTIME_DIR",
             "XDG_DATA_HOME",
@@ -168,6 +170,15 @@ fn rule(name: &[u8]) -> Rule {
 /// Whether the table keeps a caller's `NAME=VALUE` from a command, unless it is asked for by name.
 pub fn is_withheld(entry: &[u8]) -> bool {
     matches!(rule(name_of(entry).unwrap_or(entry)), Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides)
+}
+
+/// The name of a variable that a container's command is to have from its caller on the host: as the other way round, and the
+/// runtime directory, which containers share. A name that is no identifier may mean something else to who passes it on.
+pub fn carried(entry: &[u8]) -> Option<&[u8]> {
+    let name = name_of(entry)?;
+    let shared = [b"XDG_RUNTIME_DIR", OP_ID.as_bytes(), DEPTH.as_bytes()].contains(&name);
+    let wanted = shared || name != b"PWD" && matches!(rule(name), Rule::Callers | Rule::ServersFirst);
+    (wanted && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')).then_some(name)
 }
 
 /// What a caller asked for.
@@ -328,6 +339,16 @@ mod tests {
         }
         let mine = merged(b"TERM=dumb\0KEEP=1\0", callers(b"TERM=xterm\0MINE=\xff\0"));
         assert!(mine.contains(&"TERM=xterm".into()) && mine.contains(&"KEEP=1".into()) && !mine.contains(&"TERM=dumb".into()));
+    }
+
+    #[test]
+    fn a_container_gets_its_callers_variables_but_not_the_hosts_places() {
+        for name in ["TERM", "LANG", "DISPLAY", "MINE", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "BKT_OP_ID", "BKT_DEPTH"] {
+            assert_eq!(carried(format!("{name}=x=y").as_bytes()), Some(name.as_bytes()));
+        }
+        for entry in ["PATH=/x", "HOME=/x", "PWD=/x", "LD_PRELOAD=/x", "CONTAINER_ID=x", "XDG_DATA_DIRS=/x", "BKT_SOCKET=/x", "BASH_FUNC_f%%=() { :; }", "A*=x", "nonsense", "=x"] {
+            assert_eq!(carried(entry.as_bytes()), None, "{entry}");
+        }
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! Which files may be the program: the candidates of a search, in order, as `execvp(3)` has them.
 
+use crate::sys::entry;
+use crate::sys::files::{self, FileId};
 use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The PATH of a server that has none, as in `execvp(3)` and systemd.
@@ -28,6 +33,37 @@ pub fn candidates(name: &[u8], path: &[u8], leave_out: &[PathBuf]) -> Candidates
     let wanted = directories.filter(|d| !leave_out.iter().any(|out| out == Path::new(OsStr::from_bytes(d))));
     let paths = wanted.filter_map(|d| CString::new([d, b"/", name].concat()).ok()).collect();
     Candidates { paths, searched: true }
+}
+
+/// A file that may be executed and is not ours.
+pub struct Program {
+    pub path: CString,
+    /// It is for an interpreter.
+    pub is_script: bool,
+}
+
+/// The first of that name in a PATH of ours.
+pub fn find(name: &[u8], path: Option<&[u8]>, leave_out: &[PathBuf]) -> Option<Program> {
+    let ourselves = files::file_id(c"/proc/self/exe").unwrap_or_default();
+    let all = candidates(name, path.unwrap_or(DEFAULT_PATH), leave_out).paths;
+    all.into_iter().find_map(|candidate| real_program(candidate, ourselves))
+}
+
+/// The file at a path, if it is a program that is not us.
+pub fn real_program(candidate: CString, ourselves: FileId) -> Option<Program> {
+    let path = Path::new(OsStr::from_bytes(candidate.to_bytes()));
+    let about = fs::metadata(path).ok()?;
+    let is_us = FileId { device: about.dev(), inode: about.ino() } == ourselves;
+    // Another version of us is a link to a file of our name.
+    let leads_to_us = fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|n| n == "bkt"));
+    if !about.is_file() || about.permissions().mode() & 0o111 == 0 || is_us || leads_to_us {
+        return None;
+    }
+    // A copy of us under another name would look for the next of that name too, and find us. What cannot be read is no script.
+    let mut page = [0; 4096];
+    let length = fs::File::open(path).and_then(|mut file| file.read(&mut page)).unwrap_or(0);
+    let page = &page[..length];
+    (!entry::is_ours(page)).then(|| Program { is_script: length > 0 && !page.starts_with(b"\x7fELF"), path: candidate })
 }
 
 #[cfg(test)]

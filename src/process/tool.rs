@@ -56,6 +56,7 @@ impl Tool {
             own,
             on_parent_death: signals::KILL,
             cgroup: None,
+            elsewhere: None,
         };
         Ok(Tool { launch: Launch::start(plan)?, output: files::keep_above_standard(output.into())?, ended: None })
     }
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     fn asked(words: &[&str], ms: u64) -> io::Result<(End, Vec<u8>)> {
-        let invocation = Invocation { args: vec![], env: vec![c"PATH=/usr/bin:/bin", c"ASKED=yes"] };
+        let invocation = Invocation { env: vec![c"PATH=/usr/bin:/bin", c"ASKED=yes"], ..Invocation::default() };
         ask(&invocation, &[], &words.iter().map(|w| w.as_bytes()).collect::<Vec<_>>(), ms)
     }
 

@@ -145,11 +145,25 @@ impl Channel {
         self.flush()
     }
 
-    /// Sends the first frame of a connection with descriptors that stay the caller's, or fails with all of it unsent. What does
+    /// Sends a frame, where nothing waits to be sent before it, with descriptors that stay the caller's, or fails with all of it unsent. What does
     /// not fit after the first byte, which takes the descriptors along, is queued.
     pub fn begin(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let sent = socket::send(self.socket.as_fd(), bytes, fds)?;
         if sent < bytes.len() { self.queue(bytes[sent..].to_vec(), vec![]) } else { Ok(()) }
+    }
+
+    /// Hands another connection over, with what has come on it and its descriptors, now or not at all: what fails, or does not fit,
+    /// leaves everything as it was.
+    pub fn hand_over(&mut self, other: &Channel, op: Option<OpId>, directory: Option<(u64, u64)>) -> io::Result<()> {
+        if !self.outgoing.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let fds: Vec<BorrowedFd<'_>> = other.descriptors().map(AsFd::as_fd).collect();
+        if fds.len() > socket::MAX_FDS {
+            return Err(io::Error::from_raw_os_error(libc::E2BIG));
+        }
+        let bytes = message::encode(&message::HandOver { bytes: message::Bytes(&other.incoming), directory }, fds.len(), op);
+        self.begin(&bytes, &fds)
     }
 
     /// Keeps what is sent from now on until [`Channel::release`], so that it goes together: each sending wakes the peer.

@@ -68,7 +68,9 @@ pub fn peek(bytes: &[u8]) -> Result<Option<Found>, Bad> {
 
 /// Writes a frame whose body `write` appends.
 pub fn build(header: Header, write: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
-    let mut bytes = vec![0; 4];
+    // Room for every short body: most are.
+    let mut bytes = Vec::with_capacity(64);
+    bytes.extend([0; 4]);
     bytes.extend(header.version.to_le_bytes());
     bytes.extend([header.kind, header.fds]);
     bytes.extend(header.op.map_or(0, OpId::bits).to_le_bytes());

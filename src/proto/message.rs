@@ -55,6 +55,14 @@ kinds! {
     StatusRequest = 6;
     Reload = 7;
     Stop = 8;
+    /// A container's guest daemon says hello, and stays to be handed those who want to enter. Answered like a hello.
+    Serve<'a> = 16;
+    /// The next frame of this connection is for a container's guest, and follows at once: the server hands the connection over as
+    /// it is. The next frame's descriptors may ride on this one's first byte, so that both can be sent in one go.
+    Enter<'a> = 17;
+    /// The guest's answer to a ping.
+    Pong = 18;
+    GuestsRequest = 19;
     HelloAnswer<'a> = 129;
     Accepted = 130;
     /// Descriptors: the pty's leader where the run has a terminal; else none, or one that is only to be kept open: it has the
@@ -68,6 +76,13 @@ kinds! {
     Status<'a> = 136;
     Done = 137;
     Reloaded<'a> = 138;
+    /// Asks a guest whether it is still there.
+    Ping = 144;
+    /// The guest is to end.
+    Shutdown = 145;
+    /// Descriptors: the connection that wants to enter, then those that had come on it and are not used yet.
+    HandOver<'a> = 146;
+    Guests<'a> = 147;
 }
 
 /// Who is calling and what it would like to use.
@@ -88,6 +103,61 @@ pub struct HelloAnswer<'a> {
     pub accepted: Vec<&'a str>,
     #[serde(borrow)]
     pub rejected: Vec<&'a str>,
+}
+
+/// A guest daemon's hello.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Serve<'a> {
+    #[serde(borrow)]
+    pub hello: Hello<'a>,
+    /// It comes back by itself when the server does: a server that restarts need not end it.
+    pub returns: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Enter<'a> {
+    #[serde(borrow)]
+    pub container: Bytes<'a>,
+    /// Identity of the caller's directory (device, inode), by which the guest finds it under whatever path it has there.
+    pub directory: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ping {}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Pong {}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Shutdown {}
+
+/// A connection for the guest to go on with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HandOver<'a> {
+    /// What had come on it and belongs to the guest; the rest is still in the socket.
+    #[serde(borrow)]
+    pub bytes: Bytes<'a>,
+    /// As in [`Enter`].
+    pub directory: Option<(u64, u64)>,
+}
+
+/// Asks which guests there are; not an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GuestsRequest {}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Guests<'a> {
+    #[serde(borrow)]
+    pub guests: Vec<Guest<'a>>,
+}
+
+/// One guest daemon that is connected now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Guest<'a> {
+    #[serde(borrow)]
+    pub container: Bytes<'a>,
+    pub release: &'a str,
+    pub since_ms: u64,
 }
 
 /// What one of the command's standard streams is to be.
@@ -140,6 +210,10 @@ pub struct Run<'a> {
     pub not_on_root: Option<(u64, u64)>,
     /// The caller's container, as it says, for the log.
     pub container: Bytes<'a>,
+    /// A [`Capability`](crate::proto::capability::Capability), as its number. With another than `host_exec` the server itself does
+    /// what is asked for: `args` is not a command but what to do, in that capability's own words, and nothing of the caller's
+    /// environment, directory or terminal counts.
+    pub capability: u8,
 }
 
 impl Run<'_> {
@@ -246,6 +320,10 @@ pub struct Refused<'a> {
     pub text: &'a str,
 }
 
+/// What commands are lost without, and what is told of the daemon's environment: to its own user, who asks whether it is of the
+/// session of now.
+pub const OF_THE_SESSION: &[&str] = &["PATH", "WAYLAND_DISPLAY", "DISPLAY", "DBUS_SESSION_BUS_ADDRESS"];
+
 /// How the daemon is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Status<'a> {
@@ -264,6 +342,9 @@ pub struct Status<'a> {
     pub supervised: bool,
     /// Each command has a cgroup of its own.
     pub cgroups: bool,
+    /// Those variables of the daemon that [`OF_THE_SESSION`] names, as NUL-terminated strings.
+    #[serde(borrow)]
+    pub session: Bytes<'a>,
     /// The policy file that narrows what is allowed; empty where none does.
     #[serde(borrow)]
     pub policy: Bytes<'a>,
@@ -373,6 +454,10 @@ codes! {
     /// The request did not arrive whole in time.
     TooSlow = 14, "too_slow", exit::FAILED;
     Internal = 15, "internal", exit::FAILED;
+    /// The container has no guest daemon: nobody has taken the request.
+    NoGuest = 20, "no_guest", exit::FAILED;
+    /// The container has another guest daemon, which answers.
+    Taken = 21, "taken", exit::FAILED;
 }
 
 /// A refusal before it is put on the wire.
@@ -451,13 +536,14 @@ mod tests {
             detach: false,
             not_on_root: Some((1, 2)),
             container: Bytes(b"dev"),
+            capability: 2,
         }
     }
 
     #[test]
     fn the_golden_bytes_of_a_run_do_not_change() {
         let bytes = encode(&run(), 3, OpId::parse(b"op-000000000001"));
-        let mut golden: Vec<u8> = vec![115, 0, 0, 0, 1, 0, 2, 3, 1, 0, 0, 0, 0, 0, 0, 0];
+        let mut golden: Vec<u8> = vec![116, 0, 0, 0, 1, 0, 2, 3, 1, 0, 0, 0, 0, 0, 0, 0];
         golden.extend(b"\x06ls\0-l\0\x04A=1\0\x00\x02B\0\x00\x04/tmp\x00");
         golden.extend([0, 1, 2, 1, 5]); // streams, extra
         golden.extend([1, 0, 0, 0, 0]); // terminal: four mode words
@@ -467,7 +553,7 @@ mod tests {
         golden.extend([0; 32]); // limits
         golden.push(0); // ignored
         golden.extend([0, 1, 1, 2]); // detach, root
-        golden.extend(b"\x03dev");
+        golden.extend(b"\x03dev\x02"); // container, capability
         golden[0] = (golden.len() - 4) as u8;
         assert_eq!(bytes, golden);
         assert_eq!(decode::<Run>(&bytes[16..]).unwrap(), run());
@@ -499,6 +585,7 @@ mod tests {
             clock_ms: 6,
             supervised: true,
             cgroups: true,
+            session: Bytes(b"A=1\0"),
             policy: Bytes(b"/p"),
             policy_stamp: 10,
             policy_error: "bad",
@@ -507,10 +594,19 @@ mod tests {
         };
         assert_eq!(
             body(encode(&status, 0, None)),
-            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x01\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
+            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x01\x04A=1\0\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
         );
         let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
         assert_eq!(body(encode(&hello, 0, None)), (1, b"\x050.1.0\x03dev\x01\x06notify".to_vec()));
+        assert_eq!(body(encode(&Serve { hello, returns: true }, 0, None)), (16, b"\x050.1.0\x03dev\x01\x06notify\x01".to_vec()));
+        assert_eq!(body(encode(&Enter { container: Bytes(b"dev"), directory: Some((1, 300)) }, 0, None)), (17, b"\x03dev\x01\x01\xac\x02".to_vec()));
+        assert_eq!(body(encode(&Pong {}, 0, None)), (18, vec![]));
+        assert_eq!(body(encode(&GuestsRequest {}, 0, None)), (19, vec![]));
+        assert_eq!(body(encode(&Ping {}, 0, None)), (144, vec![]));
+        assert_eq!(body(encode(&Shutdown {}, 0, None)), (145, vec![]));
+        assert_eq!(body(encode(&HandOver { bytes: Bytes(b"ab"), directory: None }, 4, None)), (146, b"\x02ab\x00".to_vec()));
+        let guests = Guests { guests: vec![Guest { container: Bytes(b"dev"), release: "0.1.0", since_ms: 300 }] };
+        assert_eq!(body(encode(&guests, 0, None)), (147, b"\x01\x03dev\x050.1.0\xac\x02".to_vec()));
     }
 
     #[test]
@@ -535,10 +631,13 @@ mod tests {
             let _ = decode::<Hello>(&body);
             let _ = decode::<Status>(&body);
             let _ = decode::<Refused>(&body);
+            let _ = decode::<Serve>(&body);
+            let _ = decode::<HandOver>(&body);
+            let _ = decode::<Guests>(&body);
         }
 
         #[test]
-        fn a_run_with_any_byte_changed_is_decoded_without_harm(at in 0usize..98, to: u8) {
+        fn a_run_with_any_byte_changed_is_decoded_without_harm(at in 0usize..99, to: u8) {
             let mut bytes = encode(&run(), 3, None).split_off(16);
             let at = at % bytes.len();
             bytes[at] = to;

@@ -11,7 +11,18 @@
 //!   | <---------------- Stopped | Continued -- |   any number
 //!   | <----------------------------- Exited -- |   the last word
 //! ```
+//!
+//! The way back, from the host into a container, is the same conversation with another server. The host's daemon is only the
+//! switchboard: it passes the connection itself to the container's guest daemon, which has stayed connected for that.
+//!
+//! ```text
+//! client                       host's daemon                       guest
+//!   |                                |  <--- Serve (hello, stays) -- |
+//!   | -- Enter, Run + streams ---->  |  -- HandOver + connection --> |
+//!   | <----------------------------------------- Started, … Exited -- |
+//! ```
 
+pub mod capability;
 pub mod channel;
 pub mod frame;
 pub mod message;

@@ -24,6 +24,10 @@ impl Cgroups {
         cgroups
     }
 
+    pub fn none() -> Cgroups {
+        Cgroups { subtree: None, left: Vec::new() }
+    }
+
     pub fn are_used(&self) -> bool {
         self.subtree.is_some()
     }

@@ -12,11 +12,13 @@ use crate::opid::OpId;
 use crate::paths;
 use crate::policy;
 use crate::process::environment;
+use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
 use crate::proto::message::{self, Bytes, Code, Message, Past, Refusal, Run, kind};
 use crate::server::cgroups::Cgroups;
 use crate::server::errors::Errors;
+use crate::server::guests::{Entering, Guest, Guests, Verdict};
 use crate::server::listener::Listener;
 use crate::server::monitor::{self, Heard, Order, Word};
 use crate::server::plan::{self, Context, Decided};
@@ -25,6 +27,7 @@ use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnectio
 use crate::server::seen::Containers;
 use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
 use crate::server::table::Table;
+use crate::server::upstream::{self, Said, Upstream};
 use crate::sys::allocator;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
@@ -60,7 +63,7 @@ const STARTS_PER_TURN: usize = 16;
 /// How often a cgroup that is being ended is looked at, for the few seconds that this takes: what is empty is not waited for.
 const SWEEP_LOOK_MS: u64 = 20;
 /// Connections accepted in one turn, likewise.
-const ACCEPTS_PER_TURN: usize = 64;
+const ACCEPTS_PER_TURN: usize = 16;
 /// What is remembered of a directory: `PATH_MAX`; a longer path cannot be entered anyway.
 const MAX_DIRECTORY_BYTES: usize = 4096;
 /// How long last words may wait to be read.
@@ -84,11 +87,20 @@ pub struct Options {
     pub notify: Option<PathBuf>,
     /// State of an earlier image.
     pub resume: Option<RawFd>,
+    /// A guest daemon's door, in place of a listener.
+    pub guest: Option<GuestOptions>,
     /// `-v` flags, for the next image.
     pub flags: Vec<CString>,
     /// The file that says what callers may have.
     pub policy: Option<PathBuf>,
     pub release: &'static str,
+}
+
+/// What only a guest daemon has.
+pub struct GuestOptions {
+    pub upstream: upstream::Wanted,
+    /// The directory of names that lead to capabilities of the host: a command of such a name is that link.
+    pub interceptors: PathBuf,
 }
 
 /// How `--check-state` ends when all is well. Not 0: any program might end so.
@@ -104,7 +116,7 @@ pub fn check_state(number: RawFd) -> Result<()> {
 pub fn serve(options: Options) -> Result<End> {
     let mut daemon = Daemon::start(options)?;
     daemon.run();
-    Ok(daemon.finish())
+    daemon.finish()
 }
 
 /// A connection and what became of it.
@@ -124,6 +136,8 @@ struct Caller {
     name: Vec<u8>,
     /// For the sentence that says it could not be entered.
     directory: Vec<u8>,
+    /// Identity of the directory of a caller that was handed over.
+    origin: Option<FileId>,
     questions: u32,
     since_ms: u64,
     /// The connection is to be closed once everything is sent, at the latest then.
@@ -153,11 +167,16 @@ struct Daemon {
     errors: Errors,
     signals: SignalReader,
     listener: Option<Listener>,
+    /// What a guest daemon has instead.
+    upstream: Option<Upstream>,
+    guests: Guests,
     callers: Table<Caller>,
     cgroups: Cgroups,
     /// Which caller a child belongs to.
     children: Vec<(u32, u64)>,
     queue: VecDeque<u64>,
+    /// What a launch leaves behind. It is cleared away at the end of the turn: the client is told first.
+    born: Option<Launch>,
     next_id: u64,
     served: u64,
     started_ms: u64,
@@ -178,13 +197,14 @@ struct Daemon {
 enum Source {
     Signals,
     Listener,
+    Upstream,
     Connection(u64),
     Child(u64),
     Probe,
 }
 
 impl Daemon {
-    fn start(options: Options) -> Result<Daemon> {
+    fn start(mut options: Options) -> Result<Daemon> {
         files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
         files::unblock_standard_error();
         files::close_all_on_exec();
@@ -203,35 +223,45 @@ impl Daemon {
             None => InForce::start(options.policy.clone())?,
         };
         let listener = match (&saved, options.inherited) {
-            (Some(saved), _) => adopt_listener(&saved.listener)?,
-            (None, Some(number)) => Listener::inherit(files::adopt(number).map_err(|e| Error::io("LISTEN_FDS", &e))?, &options.socket, user)?,
-            (None, None) => Listener::make(&options.socket, user)?,
+            _ if options.guest.is_some() => None,
+            (Some(saved), _) => Some(adopt_listener(&saved.listener)?),
+            (None, Some(number)) => Some(Listener::inherit(files::adopt(number).map_err(|e| Error::io("LISTEN_FDS", &e))?, &options.socket, user)?),
+            (None, None) => Some(Listener::make(&options.socket, user)?),
         };
         let now = process::monotonic_ms();
+        let guest = options.guest.take();
+        let interceptors = guest.as_ref().map(|guest| guest.interceptors.clone());
+        let place = listener.as_ref().map_or(&*options.socket, Listener::path);
         let context = Context {
             env: options.env.clone(),
             path: options.path.clone(),
             shim_directories: options.shim_directories.clone(),
-            refuge: files::c_path(&paths::refuge(listener.path())).map_err(|e| Error::io("the socket's path", &e))?,
+            refuge: files::c_path(&paths::refuge(place)).map_err(|e| Error::io("the socket's path", &e))?,
+            handed: files::c_path(&paths::handed(place)).map_err(|e| Error::io("the socket's path", &e))?,
             own_file: files::file_id(c"/proc/self/exe").map_err(|e| Error::io("look at our own executable", &e))?,
             own_executable,
             root: files::file_id(c"/").map_err(|e| Error::io("look at /", &e))?,
             inheritance,
             own_names: options.own_names.clone(),
+            interceptors,
         };
         let in_use = saved.iter().flat_map(|saved| &saved.callers).filter_map(|caller| caller.cgroup.as_deref());
-        let cgroups = Cgroups::start(&in_use.collect::<Vec<_>>());
+        // A container's cgroups are its manager's affair.
+        let cgroups = if guest.is_some() { Cgroups::none() } else { Cgroups::start(&in_use.collect::<Vec<_>>()) };
         let mut daemon = Daemon {
             context,
             policy,
             seen: Containers::default(),
             errors: Errors::default(),
             signals,
-            listener: Some(listener),
+            listener,
+            upstream: guest.map(|guest| Upstream::new(guest.upstream, options.release, now)),
+            guests: Guests::default(),
             callers: Table::new(),
             cgroups,
             children: Vec::new(),
             queue: VecDeque::new(),
+            born: None,
             next_id: 1,
             served: 0,
             started_ms: now,
@@ -250,7 +280,10 @@ impl Daemon {
                 daemon.resume(saved)?;
                 daemon.on_reloaded(&from, &asked);
             }
-            None => log::info!("version {} listens at {}", daemon.options.release, daemon.options.socket.display()),
+            None => match &daemon.upstream {
+                None => log::info!("version {} listens at {}", daemon.options.release, daemon.options.socket.display()),
+                Some(upstream) => log::info!("version {} is the guest daemon of {}", daemon.options.release, shown(upstream.container())),
+            },
         }
         daemon.notify(&format!("READY=1\nMAINPID={}\nSTATUS=listening at {}", std::process::id(), daemon.options.socket.display()));
         Ok(daemon)
@@ -265,6 +298,7 @@ impl Daemon {
                 match source {
                     Source::Signals => self.on_signals(),
                     Source::Listener => self.on_connections(),
+                    Source::Upstream => self.on_upstream(),
                     Source::Connection(id) => self.on_connection(id, ready.readable || ready.hangup),
                     Source::Child(id) => self.on_child(id),
                     Source::Probe => self.on_probe_report(),
@@ -272,6 +306,7 @@ impl Daemon {
             }
             self.start_queued();
             self.on_time();
+            self.born = None;
             if self.callers.is_empty() {
                 self.rest();
             }
@@ -287,7 +322,9 @@ impl Daemon {
     }
 
     fn is_done(&self) -> bool {
-        self.ending_by.is_some_and(|by| self.callers.is_empty() || process::monotonic_ms() > by)
+        // A guest without its host serves those it has, whose clients it still talks to.
+        let alone = self.upstream.as_ref().is_some_and(Upstream::is_over);
+        alone && self.callers.is_empty() || self.ending_by.is_some_and(|by| self.callers.is_empty() || process::monotonic_ms() > by)
     }
 
     fn wait(&self, now: u64) -> Vec<(Source, crate::event::Ready)> {
@@ -296,9 +333,13 @@ impl Daemon {
         if let (Some(listener), None) = (&self.listener, self.pause_until) {
             wait.watch(Source::Listener, listener.as_fd(), true, false);
         }
+        if let Some((link, writing)) = self.upstream.as_ref().and_then(Upstream::interest) {
+            wait.watch(Source::Upstream, link, true, writing);
+        }
         for (id, caller) in self.callers.iter() {
             if let Some(channel) = &caller.channel {
-                wait.watch(Source::Connection(id), channel.as_fd(), caller.close_by.is_none(), channel.unsent() > 0);
+                let reading = caller.close_by.is_none() && !self.guests.is_entering(id);
+                wait.watch(Source::Connection(id), channel.as_fd(), reading, channel.unsent() > 0 || self.guests.is_waited_for(id));
             }
             match &caller.child {
                 Some(Child::Direct { launch: Some(launch), watched: true, .. }) => wait.watch(Source::Child(id), launch.as_fd(), false, false),
@@ -316,23 +357,32 @@ impl Daemon {
         let sessions = self.callers.values().flat_map(|c| [c.session.deadline(), c.close_by]);
         let sweeps = self.callers.values().any(|c| c.swept_cgroup().is_some());
         let look = sweeps.then(|| process::monotonic_ms() + SWEEP_LOOK_MS);
-        let own = [look, self.pause_until, self.ending_by, self.reloading.as_ref().map(|r| r.by)];
+        let upstream = self.upstream.as_ref().and_then(|upstream| upstream.deadline(self.callers.is_empty()));
+        let own = [look, self.pause_until, self.ending_by, self.reloading.as_ref().map(|r| r.by), upstream, self.guests.deadline()];
         sessions.chain(own).flatten().min()
     }
 
     // ---- signals to the daemon itself
 
     fn on_signals(&mut self) {
+        // Most of the time it is a child's end, and somebody waits for word of it.
+        self.reap();
+        let mut changed = false;
         while let Some(arrived) = self.signals.next() {
             match arrived.signal {
+                signals::CHLD => changed = true,
                 // A log that nobody reads any more makes this one. To write of it would make the next, for ever.
-                signals::CHLD | signals::PIPE => {}
+                signals::PIPE => {}
+                signals::HUP if self.upstream.is_some() => log::info!("a guest daemon is not reloaded; end it, and start the new one"),
                 signals::HUP => self.begin_reload(),
                 signals::TERM | signals::INT | signals::QUIT => self.begin_end(),
                 other => log::debug!("signal {other} means nothing to the daemon"),
             }
         }
-        self.reap();
+        // It may be word of another one, which had not ended when we looked.
+        if changed {
+            self.reap();
+        }
     }
 
     /// The one place where children are waited for.
@@ -352,8 +402,9 @@ impl Daemon {
             }
             if let Change::Ended(_) = change {
                 self.children.swap_remove(at);
-                if let Some(Child::Direct { ended, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
+                if let Some(Child::Direct { ended, launch, .. }) = self.callers.get_mut(id).and_then(|c| c.child.as_mut()) {
                     *ended = true;
+                    launch.iter_mut().for_each(Launch::child_has_ended);
                 }
             }
             self.on_child(id);
@@ -389,10 +440,15 @@ impl Daemon {
     fn on_end(&mut self, id: u64, command: u32, end: End) {
         // The number of a group is not given to anybody else while it has a member.
         let mut group_left = signals::send(Target::Group(command), 0).is_ok();
-        if let Some(caller) = self.callers.get(id) {
-            // One that is being ended takes along what has left its group; one that ends by itself may leave something behind.
-            let being_ended = matches!(caller.session.state(), State::Ending { .. });
-            group_left |= being_ended && caller.cgroup.as_ref().is_some_and(|name| self.cgroups.is_populated(name));
+        // One that is being ended takes along what has left its group; one that ends by itself may leave something behind.
+        if let Some(Caller { session, cgroup: Some(name), .. }) = self.callers.get(id)
+            && matches!(session.state(), State::Ending { .. })
+        {
+            group_left |= self.cgroups.is_populated(name);
+        }
+        if log::log_enabled!(log::Level::Info)
+            && let Some(caller) = self.callers.get(id)
+        {
             let how = match end {
                 End::Code(code) => format!("exit status {code}"),
                 End::Signal(signal) => format!("killed by signal {signal}"),
@@ -409,7 +465,13 @@ impl Daemon {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(listener) = &self.listener else { return };
             match socket::accept(listener.as_fd()) {
-                Ok(connection) => self.on_accepted(connection),
+                Ok(connection) => {
+                    self.on_accepted(connection);
+                    // Often it is the only one, and has asked already: it need not wait until we know that nobody else is there.
+                    if self.queue.len() == 1 {
+                        self.start_queued();
+                    }
+                }
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
                 Err(e) => {
                     if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) && self.on_full_table(&e) {
@@ -425,7 +487,6 @@ impl Daemon {
 
     fn on_accepted(&mut self, connection: OwnedFd) {
         self.watch_descriptors(&connection);
-        let now = process::monotonic_ms();
         let own = process::user();
         let refused = match socket::peer(connection.as_fd()) {
             Ok(peer) if peer.uid != own => Some(Refusal::new(Code::Denied, format!("this daemon serves uid {own} only; you are uid {}", peer.uid))),
@@ -437,6 +498,16 @@ impl Daemon {
             // Only to learn which operation it is that is refused.
             channel.fill();
         }
+        let id = self.take(channel, None);
+        match refused {
+            Some(refusal) => self.refuse(id, refusal),
+            // A client writes right after it connects: often it is all there.
+            None => self.on_connection(id, true),
+        }
+    }
+
+    fn take(&mut self, channel: Channel, origin: Option<FileId>) -> u64 {
+        let now = process::monotonic_ms();
         let id = self.next_id;
         self.next_id += 1;
         let caller = Caller {
@@ -450,16 +521,13 @@ impl Daemon {
             leader: None,
             name: vec![],
             directory: vec![],
+            origin,
             questions: 0,
             since_ms: now,
             close_by: None,
         };
         self.callers.insert(id, caller);
-        match refused {
-            Some(refusal) => self.refuse(id, refusal),
-            // A client writes right after it connects: often it is all there.
-            None => self.on_connection(id, true),
-        }
+        id
     }
 
     fn at_limit(&self, connection: &OwnedFd) -> Option<Refusal> {
@@ -499,6 +567,13 @@ impl Daemon {
     }
 
     fn on_connection(&mut self, id: u64, readable: bool) {
+        if self.guests.is_entering(id) {
+            // Its guest reads the rest. Nothing was asked for but a hangup.
+            return self.on_gone(id);
+        }
+        if self.guests.is_waited_for(id) {
+            self.hand_over(id);
+        }
         let Some(caller) = self.callers.get_mut(id) else { return };
         let Some(channel) = &mut caller.channel else { return };
         if channel.flush().is_err() {
@@ -539,7 +614,7 @@ impl Daemon {
     fn on_bytes(&mut self, id: u64) {
         while let Some(caller) = self.callers.get_mut(id) {
             let Some(channel) = &mut caller.channel else { return };
-            if caller.close_by.is_some() {
+            if caller.close_by.is_some() || self.guests.is_entering(id) {
                 return;
             }
             // Known from now on, should the rest never come.
@@ -569,7 +644,7 @@ impl Daemon {
         }
         // Whether the command has begun decides what a message does; that may not have been looked at yet.
         self.on_child(id);
-        if (kind::Hello..=kind::Stop).contains(&frame.header.kind) && frame.header.kind != kind::Run {
+        if (kind::Hello..=kind::GuestsRequest).contains(&frame.header.kind) && frame.header.kind != kind::Run {
             if !frame.fds.is_empty() {
                 return self.refuse(id, Refusal::new(Code::BadDescriptors, format!("a frame of kind {} carries no descriptors", frame.header.kind)));
             }
@@ -584,7 +659,7 @@ impl Daemon {
 
     fn on_message(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let body = frame.body();
-        if matches!(frame.header.kind, kind::Hello | kind::StatusRequest | kind::Reload | kind::Stop)
+        if matches!(frame.header.kind, kind::Hello | kind::Serve | kind::GuestsRequest | kind::StatusRequest | kind::Reload | kind::Stop)
             && let Some(caller) = self.callers.get_mut(id)
         {
             caller.questions += 1;
@@ -619,10 +694,29 @@ impl Daemon {
                 let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
                 self.reply(id, &answer, vec![]);
             }
+            kind::Serve if self.upstream.is_none() => {
+                let offer: message::Serve<'_> = message::decode(body)?;
+                self.on_offer(id, &offer);
+            }
+            kind::Enter if self.upstream.is_none() => {
+                let enter: message::Enter<'_> = message::decode(body)?;
+                return self.on_enter(id, &enter);
+            }
+            kind::Pong => {
+                let message::Pong {} = message::decode(body)?;
+                for (rival, refusal) in self.guests.on_pong(id, process::monotonic_ms()) {
+                    self.refuse(rival, refusal);
+                }
+            }
+            kind::GuestsRequest => {
+                let message::GuestsRequest {} = message::decode(body)?;
+                self.reply_guests(id);
+            }
             kind::StatusRequest => {
                 let message::StatusRequest {} = message::decode(body)?;
                 self.reply_status(id);
             }
+            kind::Reload if self.upstream.is_some() => return Err(Refusal::new(Code::BadRequest, "a guest daemon is not reloaded; end it, and start the new one")),
             kind::Reload => {
                 let message::Reload {} = message::decode(body)?;
                 if self.ending_by.is_some() {
@@ -634,6 +728,7 @@ impl Daemon {
             kind::Stop => {
                 let message::Stop {} = message::decode(body)?;
                 self.reply(id, &message::Done {}, vec![]);
+                self.dismiss_guests(true);
                 self.begin_end();
             }
             other => return Err(Refusal::new(Code::UnknownMethod, format!("this daemon (version {}) knows no request of kind {other}", self.options.release))),
@@ -644,9 +739,12 @@ impl Daemon {
     fn on_run(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let run: Run<'_> = message::decode(frame.body())?;
         plan::check(&run, frame.fds.len(), &self.context)?;
-        self.policy.allow_run(&run, &self.context)?;
+        let name = match self.policy.allow(&run, &self.context)? {
+            Capability::HostExec => plan::name(&run),
+            // What it is called is for the caller to claim; what it uses is not.
+            other => other.word().as_bytes(),
+        };
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
-        let name = plan::name(&run);
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
         let directory = run.directory.0[..run.directory.0.len().min(MAX_DIRECTORY_BYTES)].to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
@@ -695,7 +793,9 @@ impl Daemon {
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
         let internal = |e: io::Error| Refusal::new(Code::Busy, format!("{} cannot be started: {}; try again", shown(plan::name(&run)), crate::error::reason(&e)));
-        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context).map_err(internal)?;
+        let schemes = if run.capability == Capability::HostExec as u8 { String::new() } else { self.policy.schemes() };
+        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context, &schemes).map_err(internal)?;
+        plan.elsewhere = caller.origin.and_then(|origin| plan::elsewhere(&run, &plan, origin));
         self.served += 1;
         (caller.cgroup, plan.cgroup) = self.cgroups.make(op, id).unzip();
         let pid = match pty {
@@ -731,11 +831,11 @@ impl Daemon {
             let Some(caller) = self.callers.get_mut(id) else { return };
             match &mut caller.child {
                 Some(Child::Direct { launch, .. }) => {
-                    let Some(report) = launch.as_ref().map(Launch::report) else { return };
+                    let Some(report) = launch.as_mut().map(Launch::report) else { return };
                     match report {
                         Report::Pending => {}
                         Report::Running => {
-                            *launch = None;
+                            self.born = launch.take();
                             self.on(id, Event::Started);
                         }
                         Report::Failed(stage, error) => {
@@ -817,7 +917,10 @@ impl Daemon {
             Action::ContinueOnTerminal { foreground } => self.order(id, Order::Continue { foreground }),
             Action::SetForeground(yes) => self.order(id, Order::SetForeground(yes)),
             Action::RestoreTerminal => self.order(id, Order::RestoreTerminal),
-            Action::Hangup => self.hang_up(id),
+            Action::Hangup => {
+                self.hang_up(id);
+                self.on_guest_gone(id);
+            }
         }
     }
 
@@ -901,6 +1004,14 @@ impl Daemon {
         if self.reloading.as_ref().is_some_and(|r| r.by <= now) {
             self.abandon_reload("the new binary did not answer in time");
         }
+        for id in self.guests.silent(now) {
+            log::warn!(op_id:% = op_text(None); "a container's guest does not answer; another takes its place");
+            self.on_gone(id);
+        }
+        let idle = self.callers.is_empty();
+        if let Some(upstream) = &mut self.upstream {
+            upstream.on_time(now, idle);
+        }
         let due = |c: &Caller| c.swept_cgroup().is_some() || c.session.deadline().is_some_and(|at| at <= now) || c.close_by.is_some_and(|at| at <= now);
         let ids: Vec<u64> = self.callers.iter().filter(|(_, c)| due(c)).map(|(id, _)| id).collect();
         for id in ids {
@@ -947,6 +1058,8 @@ impl Daemon {
             .collect();
         let running =
             entries.iter().map(|(op, pid, since_ms, name, terminal)| message::Running { op: *op, pid: *pid, since_ms: *since_ms, name: Bytes(name), terminal: *terminal });
+        let is_told = |entry: &&[u8]| message::OF_THE_SESSION.iter().any(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")));
+        let session: Vec<u8> = environment::strings(&self.context.env).filter(is_told).flat_map(|entry| [entry, b"\0"].concat()).collect();
         // Out of our hands while they are told.
         let (seen, errors) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.errors));
         let (policy, policy_error) = self.policy.told();
@@ -962,6 +1075,7 @@ impl Daemon {
             clock_ms: now,
             supervised: self.options.notify.is_some(),
             cgroups: self.cgroups.are_used(),
+            session: Bytes(&session),
             policy: Bytes(&policy),
             policy_stamp: self.policy.text().map_or(0, |text| policy::stamp(text)),
             policy_error: &policy_error,
@@ -1009,6 +1123,7 @@ impl Daemon {
             own: self.context.inheritance,
             on_parent_death: signals::KILL,
             cgroup: None,
+            elsewhere: None,
         };
         let launch = Launch::start(plan).map_err(|e| Error::io("start the new binary", &e))?;
         self.reloading = Some(Reloading { probe: launch.pid, launch: Some(launch), by: process::monotonic_ms() + PROBE_MS, again: false });
@@ -1017,7 +1132,7 @@ impl Daemon {
 
     fn on_probe_report(&mut self) {
         let Some(reloading) = &mut self.reloading else { return };
-        match reloading.launch.as_ref().map(Launch::report) {
+        match reloading.launch.as_mut().map(Launch::report) {
             Some(Report::Failed(_, error)) => {
                 reloading.launch = None;
                 let text = format!("the new binary cannot be executed: {}", crate::error::reason(&error));
@@ -1084,6 +1199,9 @@ impl Daemon {
         if self.callers.values().filter_map(|c| c.channel.as_ref()).any(Channel::has_unsent_descriptors) {
             return self.abandon_reload("a terminal is just being handed over; try again");
         }
+        for rival in self.guests.rivals() {
+            self.refuse(rival, Refusal::new(Code::Busy, "the daemon is being reloaded; try again"));
+        }
         let failure = match reload::write(&self.save()) {
             Ok(state) => {
                 let state = OwnedFd::from(state);
@@ -1117,10 +1235,11 @@ impl Daemon {
             file: file.map(|f| (f.device, f.inode)),
         });
         let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
+        let (guests, entering) = (self.guests.iter().cloned().collect(), self.guests.entering.clone());
         let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
         let past = Past { seen: self.seen.told(), errors: self.errors.told() };
         let (policy, past) = (self.policy.text().cloned(), message::body(&past));
-        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers, policy, past }
+        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers, guests, entering, policy, past }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
@@ -1166,7 +1285,152 @@ impl Daemon {
             }
             self.callers.insert(id, caller);
         }
+        self.guests = Guests::of(saved.guests, saved.entering);
         Ok(())
+    }
+
+    // ---- the switchboard: containers' guests, and who wants to enter
+
+    fn on_offer(&mut self, id: u64, offer: &message::Serve<'_>) {
+        let (accepted, rejected) = self.policy.judge(&offer.hello.capabilities);
+        let owned = |names: Vec<&str>| names.into_iter().map(str::to_string).collect();
+        let now = process::monotonic_ms();
+        let guest = Guest {
+            id,
+            name: offer.hello.container.0.to_vec(),
+            release: offer.hello.release.to_string(),
+            returns: offer.returns,
+            since_ms: now,
+            accepted: owned(accepted),
+            rejected: owned(rejected),
+        };
+        match self.guests.on_offer(guest, now) {
+            Verdict::Welcome(guest) => self.welcome(&guest),
+            Verdict::Ask(older) => self.reply(older, &message::Ping {}, vec![]),
+            Verdict::Refuse(refusal) => self.refuse(id, refusal),
+        }
+    }
+
+    fn welcome(&mut self, guest: &Guest) {
+        log::info!("{} has a guest daemon, version {}", shown(&guest.name), guest.release);
+        let [accepted, rejected] = [&guest.accepted, &guest.rejected].map(|names| names.iter().map(String::as_str).collect());
+        let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
+        self.reply(guest.id, &answer, vec![]);
+        self.on(guest.id, Event::Serves);
+    }
+
+    fn on_guest_gone(&mut self, id: u64) {
+        let (next, lost) = self.guests.on_gone(id);
+        for caller in lost {
+            self.refuse(caller, Refusal::new(Code::NoGuest, "the container's guest daemon has just gone; nothing was run"));
+        }
+        if let Some(next) = next {
+            self.welcome(&next);
+        }
+    }
+
+    fn on_enter(&mut self, id: u64, enter: &message::Enter<'_>) -> Result<(), Refusal> {
+        let Some(caller) = self.callers.get(id) else { return Ok(()) };
+        if !matches!(caller.session.state(), State::Greeting { .. }) {
+            return Err(Refusal::new(Code::BadRequest, "a connection enters a container before anything else"));
+        }
+        let Some(guest) = self.guests.named(enter.container.0).map(|guest| guest.id) else {
+            let text = format!("{} has no guest daemon here; start one in it: 'bkt-guest --daemon', or enter it by 'bkt-guest --entry'", shown(enter.container.0));
+            return Err(Refusal::new(Code::NoGuest, text));
+        };
+        log::debug!(op_id:% = op_text(caller.op); "handed over to {}", shown(enter.container.0));
+        self.guests.entering.push(Entering { caller: id, guest, directory: enter.directory });
+        self.hand_over(guest);
+        Ok(())
+    }
+
+    /// Passes on who waits for this guest, as far as its link takes it now. A caller stays ours until its connection is on its
+    /// way: whether it was taken is always known.
+    fn hand_over(&mut self, guest: u64) {
+        while let Some(entering) = self.guests.entering.iter().find(|entering| entering.guest == guest).copied() {
+            let Some(caller) = self.callers.get_mut(entering.caller) else { return };
+            let (op, Some(channel)) = (caller.op, caller.channel.take()) else { return };
+            let link = self.callers.get_mut(guest).and_then(|guest| guest.channel.as_mut());
+            let handed = link.map_or(Err(io::ErrorKind::NotConnected.into()), |link| link.hand_over(&channel, op, entering.directory));
+            if handed.is_err()
+                && let Some(caller) = self.callers.get_mut(entering.caller)
+            {
+                caller.channel = Some(channel);
+            }
+            match handed {
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
+                Ok(()) => {
+                    self.guests.entering.retain(|e| e.caller != entering.caller);
+                    self.served += 1;
+                    self.callers.remove(entering.caller);
+                }
+                Err(e) => {
+                    self.guests.entering.retain(|e| e.caller != entering.caller);
+                    let code = match e.raw_os_error() {
+                        Some(libc::ETOOMANYREFS) => Code::Busy,
+                        Some(libc::E2BIG) => Code::BadDescriptors,
+                        _ => Code::NoGuest,
+                    };
+                    self.refuse(entering.caller, Refusal::new(code, format!("the container's guest daemon cannot be reached: {}; nothing was run", crate::error::reason(&e))));
+                }
+            }
+        }
+    }
+
+    fn reply_guests(&mut self, id: u64) {
+        let now = process::monotonic_ms();
+        let all: Vec<Guest> = self.guests.iter().cloned().collect();
+        let guests = all.iter().map(|guest| message::Guest { container: Bytes(&guest.name), release: &guest.release, since_ms: now.saturating_sub(guest.since_ms) });
+        self.reply(id, &message::Guests { guests: guests.collect() }, vec![]);
+    }
+
+    /// Tells guests to end: all of them, or those that would not come back to the next daemon.
+    fn dismiss_guests(&mut self, all: bool) {
+        let dismissed: Vec<u64> = self.guests.iter().filter(|guest| all || !guest.returns).map(|guest| guest.id).collect();
+        for id in dismissed {
+            self.reply(id, &message::Shutdown {}, vec![]);
+        }
+    }
+
+    // ---- a guest daemon's own door
+
+    fn on_upstream(&mut self) {
+        let mut filled = true;
+        while let Some(said) = self.upstream.as_mut().and_then(|upstream| upstream.hear(std::mem::take(&mut filled))) {
+            match said {
+                Said::Shutdown => {
+                    log::info!("the host's daemon tells this guest to end");
+                    self.begin_end();
+                }
+                Said::HandOver(frame) => self.on_handed_over(frame),
+            }
+        }
+    }
+
+    /// A caller of the host, with what it has said so far. Who it is was judged there.
+    fn on_handed_over(&mut self, mut frame: Frame) {
+        let mut fds = std::mem::take(&mut frame.fds).into_iter();
+        let Some(connection) = fds.next() else { return log::warn!("the host's daemon handed over nothing") };
+        self.watch_descriptors(&connection);
+        if self.ending_by.is_some() {
+            return turn_away(connection, Code::ShuttingDown, "the guest daemon is ending; the command was not started");
+        }
+        let refused = self.at_limit(&connection);
+        let Ok(message::HandOver { bytes, directory }) = message::decode(frame.body()) else {
+            return log::warn!("the host's daemon handed over a caller in a way that cannot be read");
+        };
+        let channel = Channel::from_parts(connection, bytes.0.to_vec(), fds.collect(), vec![]);
+        let id = self.take(channel, directory.map(|(device, inode)| FileId { device, inode }));
+        if let Some(caller) = self.callers.get_mut(id) {
+            caller.op = frame.header.op;
+        }
+        match refused {
+            Some(refusal) => self.refuse(id, refusal),
+            None => {
+                self.on_bytes(id);
+                self.on_connection(id, true);
+            }
+        }
     }
 
     // ---- end
@@ -1178,6 +1442,10 @@ impl Daemon {
         log::info!("ending; {} commands run", self.running());
         self.notify("STOPPING=1");
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
+        self.dismiss_guests(false);
+        if let Some(upstream) = &mut self.upstream {
+            upstream.close();
+        }
         // It would become a daemon that knows nothing of ending.
         self.end_probe();
         self.reload_asked.clear();
@@ -1195,11 +1463,14 @@ impl Daemon {
         }
     }
 
-    fn finish(self) -> End {
+    fn finish(self) -> Result<End> {
         self.callers.values().filter_map(|c| c.cgroup.as_deref()).for_each(|name| self.cgroups.kill(name));
         self.cgroups.end();
         log::info!("ended; {} operations served", self.served);
-        End::Code(0)
+        match self.upstream.and_then(|upstream| upstream.failure) {
+            Some(failure) => Err(failure),
+            None => Ok(End::Code(0)),
+        }
     }
 
     fn notify(&self, words: &str) {
@@ -1309,6 +1580,7 @@ impl Caller {
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
             directory: saved.directory,
+            origin: None,
             questions: 0,
             since_ms: saved.since_ms,
             close_by: None,

@@ -2,6 +2,7 @@
 
 use crate::checks::{self, Finding, Level, Mend};
 use crate::error::{Error, Result, reason};
+use crate::handed;
 use crate::paths;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::REFUGE_MODE;
@@ -40,10 +41,9 @@ impl Listener {
             // A socket of another type, perhaps, that somebody else uses.
             Err(e) => return Err(Error::io(format!("cannot tell whether a daemon listens at {}", path.display()), &e)),
         }
-        if let Ok(about) = fs::symlink_metadata(path) {
-            if let Some(finding) = checks::files::socket(path, &about, user).filter(|f| f.level == Level::Broken) {
-                return Err(Error::new(finding.sentence()));
-            }
+        let there = fs::symlink_metadata(path).ok().and_then(|about| checks::files::socket(path, &about, user));
+        if let Some(finding) = there.filter(|finding| finding.level == Level::Broken) {
+            return Err(Error::new(finding.sentence()));
         }
         prepare_refuge(path)?;
         // Bound under another name and renamed: at its own name there is never a socket that refuses, or has loose modes.
@@ -63,7 +63,7 @@ impl Listener {
             prepare_refuge(path)?;
         }
         // Supervisors hand over blocking ones: accepting would wait where nobody waits to be accepted.
-        files::set_non_blocking(&socket).map_err(|e| Error::io("LISTEN_FDS", &e))?;
+        files::set_non_blocking(&socket, true).map_err(|e| Error::io("LISTEN_FDS", &e))?;
         Listener::adopt(socket, path.to_path_buf(), None)
     }
 
@@ -90,6 +90,7 @@ impl Listener {
 
     /// Removes what we made: the file if it is still ours, the refuge, the directory once it is empty.
     pub fn remove(&self) {
+        handed::remove_all(&paths::handed(&self.path));
         let (Some(ours), Some(directory)) = (self.file, self.path.parent()) else { return };
         // Without the lock another daemon could put its socket there between the look and the removal.
         let Ok(_lock) = lock(directory, || Ok(())) else { return };

@@ -240,7 +240,7 @@ impl Monitor {
     }
 
     fn on_launch(&mut self, link: &OwnedFd) {
-        let Some(launch) = &self.launch else { return };
+        let Some(launch) = &mut self.launch else { return };
         match launch.report() {
             Report::Pending => return,
             Report::Running => say(link, Word::Running(self.command)),

@@ -4,15 +4,17 @@ use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
 use crate::process::{directory, environment, program};
-use crate::proto::message::{Code, Refusal, Run, Stream, Terminal};
+use crate::proto::capability::Capability;
+use crate::proto::message::{Bytes, Code, Refusal, Run, Stream, Terminal};
 use crate::sys::files::FileId;
-use crate::sys::launch::{Place, Plan, Stage, Strings};
+use crate::sys::launch::{Elsewhere, Place, Plan, Stage, Strings};
 use crate::sys::process::{Inheritance, Limit};
-use crate::sys::{signals, terminal};
-use std::ffi::CString;
+use crate::sys::{files, signals, terminal};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// The highest number that a further descriptor may have at the command; shells name them up to 255.
@@ -20,6 +22,9 @@ pub const MAX_EXTRA_NUMBER: u16 = 255;
 
 /// What `execve(2)` takes at the most, arguments and environment and a pointer to each: three quarters of 8 MiB, whatever the stack.
 const MAX_EXEC_BYTES: usize = 6 * 1024 * 1024;
+
+/// The name by which our executable does what a capability is for.
+const PERFORMER: &str = "bkt-perform";
 
 /// What the server itself is made of, as far as its commands are concerned.
 pub struct Context {
@@ -29,12 +34,16 @@ pub struct Context {
     pub shim_directories: Vec<PathBuf>,
     /// The empty directory.
     pub refuge: CString,
+    /// Where files are put that a caller hands over to this side's programs.
+    pub handed: CString,
     pub own_executable: CString,
     pub own_file: FileId,
     pub root: FileId,
     pub inheritance: Inheritance,
     /// Names that mean this executable itself, not a command that a shim stands for.
     pub own_names: Vec<&'static str>,
+    /// In a guest: the directory of links to this executable by which a container reaches capabilities of the host.
+    pub interceptors: Option<PathBuf>,
 }
 
 /// A launch that has been decided.
@@ -85,6 +94,9 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     if let Some(number) = run.extra.iter().enumerate().find_map(|(at, n)| run.extra[..at].contains(n).then_some(n)) {
         return bad(format!("descriptor {number} is to be passed twice"));
     }
+    if run.capability != Capability::HostExec as u8 && (run.terminal.is_some() || run.detach) {
+        return bad("only a command has a terminal, or outlives its caller".into());
+    }
     if run.terminal.is_none() && run.streams.contains(&Stream::Terminal) {
         return bad("a stream is to be a terminal, and there is none".into());
     }
@@ -101,8 +113,17 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     Ok(())
 }
 
-/// Decides a run that `check` has passed; the descriptors are in the order of [`Run`].
-pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context) -> io::Result<Decided> {
+/// Decides a run that `check` has passed; the descriptors are in the order of [`Run`]. `schemes` are those that may be opened.
+pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, schemes: &str) -> io::Result<Decided> {
+    let (words, depth, own);
+    let run = match Capability::from_number(run.capability) {
+        Some(Capability::HostExec) | None => run,
+        Some(capability) => {
+            (words, depth) = (performance_words(capability, run, context, schemes), performance_depth(run));
+            own = performance(run, &words, &depth, context);
+            &own
+        }
+    };
     let mut fds = fds;
     let caller = match run.terminal {
         Some(terminal) if terminal.passed => fds.pop().map(|fd| (fd, terminal)),
@@ -155,8 +176,60 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context) -> 
         own: context.inheritance,
         on_parent_death,
         cgroup: None,
+        elsewhere: None,
     };
     Ok(Decided { plan, pty })
+}
+
+/// Where else a directory of the host may be in this container: below the place where containers show the host's tree. It is the
+/// right one if it is the same directory as the caller's.
+pub fn elsewhere(run: &Run<'_>, plan: &Plan, origin: FileId) -> Option<Elsewhere> {
+    let path = run.directory.0;
+    if run.directory_required || !path.starts_with(b"/") {
+        return None;
+    }
+    let seen = [paths::HOST_ROOT.as_bytes(), path].concat();
+    let (directory, pwd) = (CString::new(seen.clone()).ok()?, CString::new([b"PWD=", &seen[..]].concat()).ok()?);
+    // The path as the caller has it, not as a host would read it: it comes from there.
+    let same = CString::new(path).ok()?;
+    let same_pwd = CString::new([b"PWD=", path].concat()).ok()?;
+    let slot = plan.env.iter().position(|entry| entry.starts_with(b"PWD="));
+    Some(Elsewhere { origin, candidates: [(same, same_pwd), (directory, pwd)], slot })
+}
+
+/// The run of our own executable that does what a capability is for: with the caller's streams and further descriptors, and with
+/// nothing else of it. What a container has in its environment must not steer the host's desktop.
+fn performance<'a>(run: &Run<'_>, words: &'a [u8], depth: &'a [u8], context: &Context) -> Run<'a> {
+    Run {
+        args: Bytes(words),
+        env: Bytes(depth),
+        set_env: Bytes(b""),
+        unset_env: Bytes(b""),
+        clear_env: false,
+        directory: Bytes(b"/"),
+        directory_required: true,
+        streams: run.streams,
+        extra: run.extra.clone(),
+        terminal: None,
+        inheritance: context.inheritance,
+        detach: false,
+        not_on_root: None,
+        container: Bytes(b""),
+        capability: run.capability,
+    }
+}
+
+/// The performer's name, what the listener grants, and after `--` what the caller asks for, which it checks once more.
+fn performance_words(capability: Capability, run: &Run<'_>, context: &Context, schemes: &str) -> Vec<u8> {
+    let ours: [&[u8]; 5] = [PERFORMER.as_bytes(), capability.word().as_bytes(), context.handed.to_bytes(), schemes.as_bytes(), b"--"];
+    let mut words = ours.join(&0);
+    words.push(0);
+    words.extend_from_slice(run.args.0);
+    words
+}
+
+fn performance_depth(run: &Run<'_>) -> Vec<u8> {
+    format!("{}={}\0", environment::DEPTH, environment::depth(run.env.0)).into_bytes()
 }
 
 /// The follower among the plan's descriptors, once.
@@ -190,6 +263,14 @@ fn look_up(name: &[u8], context: &Context) -> (Vec<CString>, bool) {
     if context.own_names.iter().any(|own| own.as_bytes() == name) {
         // A host's `bkt` need not be in the daemon's PATH: it is this file.
         return (vec![context.own_executable.clone()], false);
+    }
+    if let Some(directory) = &context.interceptors
+        && !name.contains(&b'/')
+        && let link = directory.join(OsStr::from_bytes(name))
+        && link.is_symlink()
+    {
+        // Links to this executable are passed over in a search; here they are what was asked for.
+        return (files::c_path(&link).into_iter().collect(), false);
     }
     let found = program::candidates(name, &context.path, &context.shim_directories);
     (found.paths, found.searched)

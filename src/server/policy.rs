@@ -9,6 +9,7 @@ use crate::logging::shown;
 use crate::paths;
 use crate::policy::rules::{Asked, Judgement, Policy};
 use crate::process::{directory, environment, program};
+use crate::proto::capability::Capability;
 use crate::proto::message::{Code, Refusal, Run};
 use crate::server::plan::{self, Context};
 use std::ffi::OsStr;
@@ -16,9 +17,6 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-/// The capabilities that this server has; others in a hello are rejected, never an error.
-pub const CAPABILITIES: &[&str] = &["host_exec"];
 
 /// So many rules are named in a refusal: it is one sentence.
 const MAX_NAMED: usize = 12;
@@ -67,13 +65,48 @@ impl InForce {
         (path, &self.error)
     }
 
-    /// Splits what a client wants into accepted and rejected.
+    /// Splits what a client wants into accepted and rejected; what nobody knows is rejected, never an error.
     pub fn judge<'a>(&self, wanted: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
-        wanted.iter().partition(|name| CAPABILITIES.contains(name) && !self.policy.allows_no_command())
+        wanted.iter().partition(|word| Capability::from_word(word).is_some_and(|capability| self.grants(capability)))
+    }
+
+    fn grants(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::HostExec => !self.policy.allows_no_command(),
+            Capability::Notify => self.policy.allows_notify(),
+            Capability::XdgOpen => self.policy.allows_open(),
+            Capability::Clipboard => self.policy.allows_clipboard(),
+        }
+    }
+
+    /// The capability that a run uses, if it is granted; asked on every request, whatever a hello was told.
+    pub fn allow(&self, run: &Run<'_>, context: &Context) -> Result<Capability, Refusal> {
+        match Capability::from_number(run.capability) {
+            Some(Capability::HostExec) if self.grants(Capability::HostExec) => self.allow_run(run, context).map(|()| Capability::HostExec),
+            Some(Capability::HostExec) => Err(self.not_granted(&shown(plan::name(run)), ": it is a command, and host_exec is not granted")),
+            Some(capability) if self.grants(capability) => Ok(capability),
+            Some(capability) => Err(self.not_granted(capability.word(), "")),
+            None => Err(Refusal::new(Code::Denied, format!("this daemon knows no capability of number {}: install the same bkt on both sides", run.capability))),
+        }
+    }
+
+    fn not_granted(&self, what: &str, why: &str) -> Refusal {
+        let granted: Vec<&str> = Capability::ALL.iter().filter(|c| self.grants(**c)).map(|c| c.word()).collect();
+        let granted = if granted.is_empty() { "nothing".to_string() } else { granted.join(", ") };
+        Refusal::new(Code::Denied, format!("{what} is denied by the host's policy {}{why} (granted: {granted}); the host's user can allow it there", self.shown_path()))
+    }
+
+    /// The schemes of URIs that may be opened, with commas between.
+    pub fn schemes(&self) -> String {
+        self.policy.schemes()
+    }
+
+    fn shown_path(&self) -> std::path::Display<'_> {
+        self.path.as_deref().unwrap_or(Path::new("")).display()
     }
 
     /// Whether a command may be run.
-    pub fn allow_run(&self, run: &Run<'_>, context: &Context) -> Result<(), Refusal> {
+    fn allow_run(&self, run: &Run<'_>, context: &Context) -> Result<(), Refusal> {
         if self.policy.allows_every_command() {
             return Ok(());
         }
@@ -113,8 +146,7 @@ impl InForce {
             (true, true) => "nothing is allowed".to_string(),
             (false, true) => format!("allowed are {}", allowed.join(", ")),
         };
-        let path = self.path.as_deref().unwrap_or(Path::new("")).display();
-        Refusal::new(Code::Denied, format!("{what} by the host's policy {path}: {why}; {allowed}"))
+        Refusal::new(Code::Denied, format!("{what} by the host's policy {}: {why}; {allowed}", self.shown_path()))
     }
 }
 
@@ -144,8 +176,8 @@ mod tests {
     #[test]
     fn the_users_own_socket_has_everything_there_is_and_less_where_no_command_is_allowed() {
         let mut policy = InForce::resume(None, None);
-        assert_eq!(policy.judge(&["host_exec", "teleport"]), (vec!["host_exec"], vec!["teleport"]));
+        assert_eq!(policy.judge(&["host_exec", "teleport", "clipboard"]), (vec!["host_exec", "clipboard"], vec!["teleport"]));
         policy.policy = Policy::nothing();
-        assert_eq!(policy.judge(&["host_exec"]), (vec![], vec!["host_exec"]));
+        assert_eq!(policy.judge(&["host_exec", "notify"]), (vec![], vec!["host_exec", "notify"]));
     }
 }

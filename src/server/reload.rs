@@ -2,6 +2,7 @@
 //! signals stay pending. Everything else is in this record, written to memory and read once.
 
 use crate::error::{Error, Result};
+use crate::server::guests::{Entering, Guest};
 use crate::server::session::Session;
 use crate::sys::files;
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use std::io::{Read, Write};
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Changes with the layout of [`Saved`]. An image that does not know it says so, and the old one stays.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub struct Saved {
@@ -23,6 +24,8 @@ pub struct Saved {
     pub next_id: u64,
     pub listener: SavedListener,
     pub callers: Vec<SavedCaller>,
+    pub guests: Vec<Guest>,
+    pub entering: Vec<Entering>,
     /// The text of the policy in force.
     pub policy: Option<String>,
     /// What is remembered, as it goes over the wire.
@@ -121,6 +124,8 @@ mod tests {
             leader: None,
         };
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };
+        let guest = Guest { id: 1, name: b"dev".to_vec(), release: "1".into(), returns: true, since_ms: 5, accepted: vec!["notify".into()], rejected: vec![] };
+        let entering = Entering { caller: 3, guest: 1, directory: Some((4, 5)) };
         let saved = Saved {
             release: "0.1".into(),
             reload_asked: vec![3],
@@ -129,6 +134,8 @@ mod tests {
             next_id: 4,
             listener,
             callers: vec![caller],
+            guests: vec![guest],
+            entering: vec![entering],
             policy: Some("{}".into()),
             past: vec![0, 0],
         };

@@ -37,6 +37,8 @@ pub enum State {
     Sweeping { last: u8, at: u64 },
     /// Nothing more will come of it.
     Over,
+    /// A container's guest daemon: stays as long as it lives.
+    Serving,
 }
 
 /// What is said of a run when it is asked for.
@@ -71,6 +73,8 @@ pub enum Event {
     Asked(Terms),
     /// The peer made a mistake, or asked for something that is refused.
     Refuse(Refusal),
+    /// The peer is a guest daemon, and was taken as one.
+    Serves,
     Signal(u8),
     Continue {
         foreground: bool,
@@ -170,6 +174,7 @@ impl Session {
         match event {
             Event::Asked(terms) => self.on_asked(terms, now),
             Event::Refuse(refusal) => self.on_refuse(refusal, now),
+            Event::Serves => self.on_serves(),
             Event::Signal(signal) => self.on_signal(signal),
             Event::Continue { foreground } => self.on_continue(foreground),
             Event::Foreground(yes) if self.has_command() && self.terms.terminal => vec![Action::SetForeground(yes)],
@@ -199,6 +204,13 @@ impl Session {
         }
         (self.state, self.terms, self.answer_by) = (State::Queued, terms, Some(now + ANSWER_WITHIN_MS));
         vec![Action::Enqueue]
+    }
+
+    fn on_serves(&mut self) -> Vec<Action> {
+        if matches!(self.state, State::Greeting { .. }) {
+            self.state = State::Serving;
+        }
+        vec![]
     }
 
     /// A refusal before the run ends the conversation. One during a run is the peer breaking the protocol: it is as if it had gone.
@@ -260,7 +272,7 @@ impl Session {
     fn without_client(&mut self, now: u64) -> Vec<Action> {
         (self.answer_by, self.look_at) = (None, None);
         match self.state {
-            State::Greeting { .. } => {
+            State::Greeting { .. } | State::Serving => {
                 self.state = State::Over;
                 vec![]
             }
@@ -378,6 +390,7 @@ impl Session {
                 let refusal = Refusal::new(Code::ShuttingDown, "the daemon is ending; the command was not started");
                 self.on_refuse(refusal, now)
             }
+            State::Serving => self.on_gone(now),
             State::Starting => {
                 let mut actions = self.say(Action::Refuse(Refusal::new(Code::ShuttingDown, "the daemon is ending; the command was ended at its start")));
                 actions.extend(self.hangup());
@@ -557,6 +570,18 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_stays_until_it_goes_or_the_daemon_ends() {
+        for last in [Event::Gone, Event::Shutdown, Event::Refuse(refusal())] {
+            let mut session = Session::new(0);
+            assert_eq!(session.on(Event::Serves, 0), []);
+            assert_eq!((session.deadline(), session.is_running()), (None, false));
+            assert_eq!(session.on(Event::Time, 1_000_000), []);
+            assert_eq!(session.on(last, 1_000_000).last(), Some(&Action::Hangup));
+            assert!(session.is_over());
+        }
+    }
+
+    #[test]
     fn who_says_nothing_is_refused_in_time() {
         let mut session = Session::new(0);
         assert_eq!(session.on(Event::Time, REQUEST_DEADLINE_MS - 1), []);
@@ -572,6 +597,7 @@ mod tests {
             any::<bool>().prop_map(|foreground| Event::Continue { foreground }),
             any::<bool>().prop_map(Event::Foreground),
             Just(Event::Gone),
+            Just(Event::Serves),
             Just(Event::Made),
             Just(Event::NotStarted(refusal())),
             Just(Event::Started),

@@ -36,7 +36,7 @@ pub fn print(invocation: &Invocation) -> io::Result<()> {
 pub fn environment(invocation: &Invocation) -> Option<Invocation> {
     let shell = OsStr::from_bytes(invocation.var("SHELL").unwrap_or(b"/bin/sh"));
     match ask(shell) {
-        Ok(env) => Some(Invocation { args: invocation.args.clone(), env }),
+        Ok(env) => Some(Invocation { args: invocation.args.clone(), env, path: invocation.path }),
         Err(e) => {
             log::warn!("the environment of a login shell ({}) cannot be had: {e}; going on with the one we were started with", shell.display());
             None

@@ -109,7 +109,7 @@ macro_rules! entry {
 /// `argv` and `envp` are null-terminated arrays of C strings that live as long as the process.
 pub unsafe fn start(_argc: c_int, argv: *const *const c_char, envp: *const *const c_char, run: fn(Invocation) -> End) -> c_int {
     // SAFETY: the caller's promise.
-    let invocation = unsafe { Invocation { args: strings(argv), env: strings(envp) } };
+    let invocation = unsafe { Invocation { args: strings(argv), env: strings(envp), path: executed_path() } };
     std::panic::set_hook(Box::new(|panic| {
         // A closed or broken stream is no reason to panic again.
         let _ = writeln!(std::io::stderr(), "bkt: this is a bug in bkt: {panic}");
@@ -118,17 +118,24 @@ pub unsafe fn start(_argc: c_int, argv: *const *const c_char, envp: *const *cons
     process::end(run(invocation))
 }
 
+/// What the kernel says was executed; it lies on the stack beside the arguments, so that asking costs nothing.
+fn executed_path() -> &'static CStr {
+    // SAFETY: reads the vector that the kernel made; AT_EXECFN is a C string that lives as long as the process.
+    unsafe {
+        let path = libc::getauxval(libc::AT_EXECFN) as *const c_char;
+        if path.is_null() { c"" } else { CStr::from_ptr(path) }
+    }
+}
+
 /// # Safety
 /// `vector` is null or a null-terminated array of C strings that live as long as the process.
 unsafe fn strings(vector: *const *const c_char) -> Vec<&'static CStr> {
-    let mut out = Vec::new();
-    let mut at = vector;
+    if vector.is_null() {
+        return Vec::new();
+    }
     // SAFETY: walks to the terminating null and not beyond; the strings are static by the caller's promise.
     unsafe {
-        while !at.is_null() && !(*at).is_null() {
-            out.push(CStr::from_ptr(*at));
-            at = at.add(1);
-        }
+        let count = (0..).take_while(|at| !(*vector.add(*at)).is_null()).count();
+        (0..count).map(|at| CStr::from_ptr(*vector.add(at))).collect()
     }
-    out
 }

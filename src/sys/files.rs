@@ -25,6 +25,14 @@ pub fn file_id(path: &CStr) -> io::Result<FileId> {
     stat(path).map(|s| FileId { device: s.st_dev, inode: s.st_ino })
 }
 
+/// The text of a symbolic link, where the path is one and the text fits.
+pub fn link_text<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    // SAFETY: a C string, and a valid buffer of that length.
+    let length = check_len(unsafe { libc::readlink(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }).ok()?;
+    // A text that fills the buffer may have been cut off.
+    if length < buffer.len() { buffer.get(..length) } else { None }
+}
+
 fn stat(path: &CStr) -> io::Result<libc::stat> {
     // SAFETY: plain numbers, zero is valid; the path is a C string.
     unsafe {
@@ -63,7 +71,8 @@ pub fn standard(number: RawFd) -> Standard {
 
 /// Borrows a descriptor that the caller of this process left open, if it is one.
 pub fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
-    if standard(number) == Standard::Closed {
+    // SAFETY: touches no memory; a number that is no descriptor answers EBADF.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
         return None;
     }
     // SAFETY: open, as just seen, and the process closes inherited descriptors in one place only (`close_inherited`), after
@@ -97,11 +106,11 @@ pub fn set_close_on_exec(fd: &OwnedFd, on: bool) -> io::Result<()> {
 }
 
 /// For the open description, which others may share.
-pub fn set_non_blocking(fd: &OwnedFd) -> io::Result<()> {
+pub fn set_non_blocking(fd: &OwnedFd, on: bool) -> io::Result<()> {
     // SAFETY: an open descriptor; plain numbers.
     unsafe {
-        let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))?;
-        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)).map(drop)
+        let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))? & !libc::O_NONBLOCK;
+        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, if on { flags | libc::O_NONBLOCK } else { flags })).map(drop)
     }
 }
 
@@ -132,6 +141,16 @@ pub fn fill_standard() -> io::Result<()> {
     }
 }
 
+/// Makes 0, 1 and 2 lead nowhere.
+pub fn become_null_standard() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    for number in 0..3 {
+        // SAFETY: an open descriptor; what the number stood for is given up by the process.
+        check(unsafe { libc::dup2(null.as_raw_fd(), number) })?;
+    }
+    Ok(())
+}
+
 /// Gives our standard error an open description of its own that never blocks, where it is a pipe or a terminal: a reader that
 /// has stopped, or a Ctrl-S, costs log lines then, and not the daemon. Others who share the old description notice nothing.
 pub fn unblock_standard_error() {
@@ -141,7 +160,7 @@ pub fn unblock_standard_error() {
     if std::fs::metadata("/proc/self/fd/2").is_ok_and(blocks)
         && let Ok(own) = File::options().append(true).custom_flags(flags).open("/proc/self/fd/2")
     {
-        become_standard_error(own);
+        let _ = become_standard(own.into(), 2);
     }
 }
 
@@ -189,7 +208,7 @@ pub fn handle_of(number: RawFd) -> io::Result<OwnedFd> {
     keep_above_standard(fd)
 }
 
-/// Opens for appending what a handle names; fails with ENXIO where it is a pipe that nobody reads any more.
+/// Opens for appending what a handle names. A named pipe that nobody reads any more is an error (ENXIO), one without a name is not.
 pub fn open_handle_for_writing(handle: &OwnedFd) -> io::Result<File> {
     let path = CString::new(format!("/proc/self/fd/{}", handle.as_raw_fd())).expect("digits");
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
@@ -223,15 +242,17 @@ pub fn rewind(file: &File) -> io::Result<()> {
     if unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_SET) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Makes a file this process's standard error.
-pub fn become_standard_error(file: File) {
+/// Makes a descriptor one of this process's standard streams: 0, 1 or 2.
+pub fn become_standard(fd: OwnedFd, stream: RawFd) -> io::Result<()> {
     use std::os::fd::IntoRawFd;
-    let number = file.into_raw_fd();
-    // SAFETY: the number is ours; afterwards 2 stands for the file, and the number is closed unless it was 2 itself.
+    let number = fd.into_raw_fd();
+    // SAFETY: the number is ours; afterwards the stream stands for the same, and the number is closed unless it was that one itself.
     unsafe {
-        if number != 2 {
-            libc::dup2(number, 2);
-            libc::close(number);
+        if number == stream {
+            return check(libc::fcntl(number, libc::F_SETFD, 0)).map(drop);
         }
+        let done = check(libc::dup2(number, stream));
+        libc::close(number);
+        done.map(drop)
     }
 }

@@ -98,6 +98,17 @@ pub struct Plan {
     pub on_parent_death: u8,
     /// The cgroup to be born into, where it is not ours.
     pub cgroup: Option<OwnedFd>,
+    /// Where the caller's directory may be on this side, before `directory` is entered whatever it is.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// A directory that has one identity and several possible paths: the first that leads to it is entered.
+pub struct Elsewhere {
+    pub origin: FileId,
+    /// A path, and the `PWD=…` that goes with it.
+    pub candidates: [(CString, CString); 2],
+    /// Which of the environment's strings is `PWD=…`.
+    pub slot: Option<usize>,
 }
 
 /// Where in its birth a command failed.
@@ -135,6 +146,8 @@ pub struct Launch {
     /// None in a process that took the launch over by its report alone: the memory went with the old image.
     shared: Option<NonNull<Shared>>,
     report: OwnedFd,
+    /// The child is known to be done with the memory.
+    done: bool,
     pub pid: u32,
 }
 
@@ -188,7 +201,7 @@ impl Launch {
             }
         };
         match made {
-            Ok(pid) => Ok(Launch { shared: Some(shared), report, pid: pid as u32 }),
+            Ok(pid) => Ok(Launch { shared: Some(shared), report, done: false, pid: pid as u32 }),
             Err(error) => {
                 // SAFETY: no child was made; the memory is ours alone.
                 drop(unsafe { Box::from_raw(shared.as_ptr()) });
@@ -199,7 +212,7 @@ impl Launch {
 
     /// The launch of an earlier image of this process (see `execve(2)`: children stay, memory goes).
     pub fn adopt(report: OwnedFd, pid: u32) -> Launch {
-        Launch { shared: None, report, pid }
+        Launch { shared: None, report, done: false, pid }
     }
 
     /// The pipe that the report comes through.
@@ -210,14 +223,23 @@ impl Launch {
     /// The child has exec'ed or exited: either closes its end of the pipe. A failure that is written already is not looked at
     /// before that, or the memory would go with it, unfreed.
     fn is_done_with_memory(&self) -> bool {
+        if self.done {
+            return true;
+        }
         let mut poll = libc::pollfd { fd: self.report.as_raw_fd(), events: 0, revents: 0 };
         // SAFETY: one valid structure, no waiting.
         unsafe { libc::poll(&raw mut poll, 1, 0) > 0 && poll.revents & libc::POLLHUP != 0 }
     }
 
+    /// The child has been waited for.
+    pub fn child_has_ended(&mut self) {
+        self.done = true;
+    }
+
     /// What is known of the birth by now; never waits. The pipe is to be watched for its hangup alone.
-    pub fn report(&self) -> Report {
-        if !self.is_done_with_memory() {
+    pub fn report(&mut self) -> Report {
+        self.done = self.is_done_with_memory();
+        if !self.done {
             return Report::Pending;
         }
         let mut record = [0; 8];
@@ -333,7 +355,10 @@ impl Child<'_> {
         plan.extra.iter().try_for_each(|(number, index)| put(*index, *number as usize))
     }
 
-    fn enter_directory(&self) -> Step<()> {
+    fn enter_directory(&mut self) -> Step<()> {
+        if self.enter_elsewhere() {
+            return Ok(());
+        }
         let enter = |path: &CString| call(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop);
         let plan = &self.shared.plan;
         let Err(missing) = enter(&plan.directory) else { return Ok(()) };
@@ -350,6 +375,22 @@ impl Child<'_> {
             set_disposition(libc::SIGPIPE, libc::SIG_DFL);
         }
         Ok(())
+    }
+
+    /// The directory that is the caller's own, under a path that it has here. Looked for by the child: it may lie on a dead mount.
+    fn enter_elsewhere(&mut self) -> bool {
+        let Shared { plan, .. } = &mut *self.shared;
+        let Some(Elsewhere { origin, candidates, slot }) = &plan.elsewhere else { return false };
+        for (path, pwd) in candidates {
+            let entered = call(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0, 0]).is_ok();
+            if entered && statx(c".".as_ptr() as usize).is_ok_and(|about| identity(&about) == *origin) {
+                if let Some(slot) = *slot {
+                    plan.env.pointers[slot] = pwd.as_ptr();
+                }
+                return true;
+            }
+        }
+        false
     }
 
     /// Whatever the machine does not allow (raising a hard limit, a lower nice value) stays as it is, as with any child.
@@ -444,14 +485,17 @@ fn statx(path: usize) -> Step<libc::statx> {
     Ok(about)
 }
 
+fn identity(about: &libc::statx) -> FileId {
+    FileId { device: libc::makedev(about.stx_dev_major, about.stx_dev_minor) as u64, inode: about.stx_ino }
+}
+
 /// Nothing, a directory, or one of our own links. Of what cannot be looked at, `execve` says why.
 fn is_passed_over(path: usize, ourselves: FileId) -> bool {
     let about = match statx(path) {
         Ok(about) => about,
         Err(errno) => return errno == libc::ENOENT || errno == libc::ENOTDIR,
     };
-    let device = libc::makedev(about.stx_dev_major, about.stx_dev_minor) as u64;
-    if u32::from(about.stx_mode) & libc::S_IFMT == libc::S_IFDIR || (FileId { device, inode: about.stx_ino }) == ourselves {
+    if u32::from(about.stx_mode) & libc::S_IFMT == libc::S_IFDIR || identity(&about) == ourselves {
         return true;
     }
     // After an upgrade on disk the file is another one; its name is not.

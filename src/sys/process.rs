@@ -124,6 +124,15 @@ pub fn end_child(code: u8) -> ! {
     unsafe { libc::_exit(i32::from(code)) }
 }
 
+/// A forked child, and what it executes, gets this signal when its parent dies; children of its own do not (`prctl(2)`).
+pub fn end_with_parent(parent: u32, signal: u8) -> io::Result<()> {
+    // SAFETY: numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(signal), 0, 0, 0) })?;
+    // SAFETY: cannot fail.
+    let now = unsafe { libc::getppid() };
+    if now == parent as libc::pid_t { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+}
+
 /// Closes every descriptor from 3 up but these, in a forked child.
 pub fn close_all_but(keep: &[&OwnedFd]) {
     let mut from = 3u32;

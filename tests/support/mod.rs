@@ -4,10 +4,12 @@
 //! with a deadline that says what it waited for.
 #![allow(dead_code, unsafe_code)]
 
+pub mod boxed;
 pub mod caller;
 pub mod peer;
 pub mod pty;
 pub mod realhost;
+pub mod sandbox;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -97,7 +99,20 @@ impl Host {
     /// The same, after the command that starts it has been changed (arguments, environment).
     pub fn start_with(change: impl FnOnce(&mut Command)) -> Host {
         let dir = TempDir::new();
-        let log = fs::File::create(dir.0.join("log")).unwrap();
+        let daemon = Host::spawn(&dir, change);
+        let host = Host { dir, daemon };
+        host.wait_until_it_serves();
+        host
+    }
+
+    /// Starts the daemon once more, after it has ended.
+    pub fn restart(&mut self) {
+        self.daemon = Host::spawn(&self.dir, |_| {});
+        self.wait_until_it_serves();
+    }
+
+    fn spawn(dir: &TempDir, change: impl FnOnce(&mut Command)) -> Child {
+        let log = fs::File::options().append(true).create(true).open(dir.0.join("log")).unwrap();
         let mut command = Command::new(BKT);
         command.arg0("bkt-hostd").arg("-vv").env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", &dir.0).env("SERVER_SIDE", "yes");
         command.env("XDG_RUNTIME_DIR", &dir.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -110,12 +125,13 @@ impl Host {
             });
         }
         change(&mut command);
-        let daemon = command.spawn().unwrap();
-        let host = Host { dir, daemon };
-        eventually("the daemon listens", || host.bkt(["admin", "daemon", "status"]).output().unwrap().status.success());
+        command.spawn().unwrap()
+    }
+
+    fn wait_until_it_serves(&self) {
+        eventually("the daemon listens", || self.bkt(["admin", "daemon", "status"]).output().unwrap().status.success());
         // Who counts its descriptors from here on must not count the one of the question.
-        eventually("the daemon has hung up on who asked", || host.sockets() <= 1);
-        host
+        eventually("the daemon has hung up on who asked", || self.sockets() <= 1);
     }
 
     /// Sockets of the daemon: its listener, and a connection each for its callers.

@@ -145,6 +145,7 @@ pub fn run(args: &[u8]) -> Run<'_> {
         detach: false,
         not_on_root: None,
         container: Bytes(b"hostile"),
+        capability: 0,
     }
 }
 

@@ -1,0 +1,122 @@
+//! `bkt enter` and `bkt ps`: the way back, from the host into its containers.
+
+use crate::applet::{Call, admin, distrobox, output, usage};
+use crate::client::ask;
+use crate::client::local::{self, Fallback};
+use crate::client::run::{self, Command, Outcome};
+use crate::document;
+use crate::error::{Error, Result, reason};
+use crate::exit::End;
+use crate::logging::shown;
+use crate::process::environment;
+use serde::Serialize;
+use std::ffi::{CStr, CString, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+pub const ENTER_HELP: &str = "\
+Usage: bkt enter NAME [OPTIONS] [-- CMD ARGS…]
+
+Runs CMD in the container NAME as if it ran here: with these streams, this terminal, these signals, in the same
+directory, and with its own exit status. Without CMD it is a login shell. The container's guest daemon runs it
+(bkt-guest); where there is none, distrobox-enter, podman or toolbox do, and start the container if need be.
+
+  --cwd DIR         run in DIR, a path of the container (default: the same directory as here)
+  --env K=V, --unset-env K, --clear-env, --fd N, --detach, --pty, --no-pty
+                    as in 'bkt admin daemon exec --help'
+";
+
+/// The guest's own word for a login shell of its user.
+const LOGIN_SHELL: &[u8] = b"bkt-guest\0--shell\0";
+
+pub fn enter(call: &Call, args: Vec<OsString>) -> Result<End> {
+    let wrong = |text: &str| usage(text, "bkt enter");
+    let at = args.iter().position(|a| a == "--").unwrap_or(args.len());
+    let mut options = args[..at].to_vec();
+    if options.iter().any(|a| a == "--help" || a == "-h") {
+        output::print(ENTER_HELP);
+        return Ok(End::Code(0));
+    }
+    if options.first().is_none_or(|name| name.is_empty() || name.as_bytes().starts_with(b"-")) {
+        return Err(wrong("enter wants the name of a container; 'bkt ps' lists those that have a guest daemon"));
+    }
+    let container = options.remove(0).into_vec();
+    let plain = options.is_empty();
+    let mut command = admin::read_run_options(options, "bkt enter")?;
+    if at + 1 == args.len() {
+        return Err(wrong("there is no command after '--'"));
+    }
+    for arg in args.iter().skip(at + 1) {
+        command.args.extend(arg.as_bytes());
+        command.args.push(0);
+    }
+    if command.args.is_empty() {
+        command.args = LOGIN_SHELL.to_vec();
+    }
+    let name = String::from_utf8_lossy(&container).into_owned();
+    command.container = Some(container);
+    enter_with(call, &name, &command, plain)
+}
+
+/// A login shell of whatever the container has, for those who know no guest daemon.
+const ANY_SHELL: &[&CStr] = &[c"/bin/sh", c"-c", c"for s in \"$SHELL\" /bin/bash /bin/sh; do [ -x \"$s\" ] && exec \"$s\" -l; done"];
+
+/// Through the guest daemon, else by whatever else enters containers.
+fn enter_with(call: &Call, container: &str, command: &Command, plain: bool) -> Result<End> {
+    let why = match run::run(command, &call.invocation, &call.sockets(), call.op)? {
+        Outcome::Ended(end) => return Ok(end),
+        Outcome::SameSide => return Err(Error::new("the daemon took this for a shim")),
+        Outcome::NoDaemon { why, .. } => reason(&why),
+    };
+    let nobody = |what: &str| Error::new(format!("{container} cannot be entered by its guest daemon ({why}){what}"));
+    if !plain {
+        return Err(nobody("; without it there is only 'bkt enter NAME -- CMD', without options"));
+    }
+    if local::fallback_for(container.as_bytes(), &call.invocation)? == Fallback::Never {
+        return Err(nobody("; other ways are switched off (BKT_FALLBACK)"));
+    }
+    let words: Vec<CString> = environment::strings(&command.args).filter_map(|word| CString::new(word).ok()).collect();
+    let mut words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
+    if command.args == LOGIN_SHELL {
+        words = ANY_SHELL.to_vec();
+    }
+    log::info!(op_id:% = call.op; "no guest daemon ({why}): entering {container} by another way");
+    let error = distrobox::by_tool("enter", container, words[0], &words[1..], call);
+    Err(Error::with_code(format!("{}; nor by its guest daemon: {why}", error.text), error.code))
+}
+
+#[derive(Serialize)]
+struct Row {
+    container: String,
+    version: String,
+    connected_ms: u64,
+    pid: Option<u32>,
+    running: Vec<admin::Run>,
+    error: Option<String>,
+}
+
+pub fn ps(call: &Call, args: Vec<OsString>) -> Result<End> {
+    let json = admin::wants_json(args, "ps")?;
+    let guests = ask::guests(&call.sockets(), call.op)?;
+    if json {
+        let row = |guest: &ask::Guest| Row {
+            container: shown(&guest.container),
+            version: guest.release.clone(),
+            connected_ms: guest.since_ms,
+            pid: guest.status.as_ref().ok().map(|status| status.pid),
+            running: guest.status.as_ref().map_or(vec![], |status| status.running.iter().map(admin::Run::of).collect()),
+            error: guest.status.as_ref().err().map(|error| error.text.clone()),
+        };
+        output::print(&document::text(&guests.iter().map(row).collect::<Vec<_>>()));
+        return Ok(End::Code(0));
+    }
+    let mut text = format!("{:<24} {:<10} {:>14}  {}\n", "CONTAINER", "GUEST", "CONNECTED", "RUNNING");
+    for guest in &guests {
+        let runs = guest.status.as_ref().map_or_else(|error| error.text.clone(), |status| status.running.len().to_string());
+        text.push_str(&format!("{:<24} {:<10} {:>14}  {runs}\n", shown(&guest.container), guest.release, admin::duration(guest.since_ms)));
+        if let Ok(status) = &guest.status {
+            admin::describe_running(&mut text, status);
+        }
+    }
+    output::print(&text);
+    Ok(End::Code(0))
+}

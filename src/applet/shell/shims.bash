@@ -1,0 +1,38 @@
+if [[ $- == *i* && -n $_bkt_shims ]]; then
+	_bkt_add() {
+		local name
+		for name in "$_bkt_shims"/*; do
+			[[ ! -L $name ]] || complete -F _bkt_complete -- "${name##*/}"
+		done
+	}
+	_bkt_add
+	unset -f _bkt_add
+
+	# For shims that are made later: bash asks here about commands that it knows no completion of.
+	_bkt_unknown() {
+		if [[ -L $_bkt_shims/${1##*/} ]]; then
+			complete -F _bkt_complete -- "$1"
+			return 124
+		fi
+		[[ -z ${_bkt_otherwise-} ]] || "$_bkt_otherwise" "$@"
+	}
+	if [[ $(complete -p -D 2>/dev/null) =~ \ -F\ ([^ ]+) ]]; then
+		[[ ${BASH_REMATCH[1]} == _bkt_unknown ]] || _bkt_otherwise=${BASH_REMATCH[1]}
+		complete -D -F _bkt_unknown
+	else
+		complete -D -o bashdefault -o default -F _bkt_unknown
+	fi
+
+	if ! declare -F man >/dev/null && ! alias man &>/dev/null; then
+		function man {
+			local word
+			for word; do
+				if [[ -n $word && -L $_bkt_shims/$word ]]; then
+					"$_bkt_program" man "$@"
+					return
+				fi
+			done
+			command man "$@"
+		}
+	fi
+fi

@@ -1,0 +1,163 @@
+//! Opening: a URI of an allowed scheme, or a file, by the host's `xdg-open`.
+//!
+//! A path is never believed: with it comes a descriptor of what the container means by it. Where the host has the same file (device
+//! and inode) under that path, the host's is opened; a file that only the container has is copied beside the socket first,
+//! because a program finds out what a file is by its name, and opens it by its name, after we are gone.
+
+use crate::desktop::programs::Programs;
+use crate::error::{Error, Result};
+use crate::handed;
+use crate::logging::shown;
+use crate::paths;
+use crate::process::directory;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The largest file that is handed over: it is copied to memory.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Longer ones are no address of anything.
+const MAX_URI_BYTES: usize = 32 * 1024;
+
+/// Ends of names of files that run when they are opened. Running is not opening: it is `host_exec`.
+const PROGRAMS: &[&str] = &["desktop", "exe", "msi", "bat", "cmd", "com", "scr", "lnk", "vbs", "ps1", "jar", "jnlp", "appimage", "run", "flatpakref"];
+
+/// What is to be opened.
+pub enum Target {
+    Uri(Vec<u8>),
+    /// A path as the container has it, and what lies there.
+    File(Vec<u8>, File),
+}
+
+/// Whether two are one.
+pub fn same_file(path: &Path, file: &File) -> bool {
+    match (fs::metadata(path), file.metadata()) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+/// The scheme of a URI (RFC 3986, 3.1), if it is one.
+pub fn scheme(text: &[u8]) -> Option<&[u8]> {
+    let scheme = &text[..text.iter().position(|b| *b == b':')?];
+    let rest = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
+    (scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(rest)).then_some(scheme)
+}
+
+/// Whether a URI may be opened; `schemes` has commas between.
+pub fn check_uri(uri: &[u8], schemes: &str) -> Result<()> {
+    let wrong = |what: &str| Err(Error::new(format!("'{}' is not opened: {what}", shown(&uri[..uri.len().min(200)]))));
+    let Some(scheme) = scheme(uri) else { return wrong("it is no URI") };
+    // `file:` too: what file is meant is said by a descriptor, never by a name.
+    if !schemes.split(',').any(|allowed| scheme.eq_ignore_ascii_case(allowed.as_bytes())) || scheme.eq_ignore_ascii_case(b"file") {
+        return wrong(&format!("the host's policy does not allow '{}:' (allowed: {schemes})", shown(scheme)));
+    }
+    if uri.len() > MAX_URI_BYTES {
+        return wrong(&format!("it is longer than {MAX_URI_BYTES} bytes"));
+    }
+    // Not in any URI (RFC 3986), and once read as more than text by those who pass URIs on.
+    if uri.iter().any(|b| b.is_ascii_control() || b" \"<>\\`".contains(b)) {
+        return wrong("it has a blank, a quote or a control character in it; percent-encode it (%20, %22)");
+    }
+    // Mail programs have taken files along by this.
+    let lower = uri.to_ascii_lowercase();
+    if lower.starts_with(b"mailto:") && lower.split(|b| matches!(b, b'?' | b'&')).skip(1).any(|field| field.starts_with(b"attach")) {
+        return wrong("a mail's attachment is not chosen by its address");
+    }
+    Ok(())
+}
+
+/// Opens it; returns only where that failed.
+pub fn open(target: Target, schemes: &str, programs: &mut Programs<'_>, handed: &Path) -> Result<()> {
+    let what = match target {
+        Target::Uri(mut uri) => {
+            check_uri(&uri, schemes)?;
+            // The same by RFC 3986, and what handlers are registered for.
+            let length = scheme(&uri).map_or(0, <[u8]>::len);
+            uri[..length].make_ascii_lowercase();
+            uri
+        }
+        Target::File(path, file) => place(&path, file, handed)?.into_os_string().into_encoded_bytes(),
+    };
+    let program = programs.need("xdg-open", "xdg-utils")?;
+    programs.know_display();
+    Err(programs.become_one(&program, &[what]))
+}
+
+/// The path under which the host has what the descriptor leads to.
+fn place(path: &[u8], file: File, handed: &Path) -> Result<PathBuf> {
+    let wrong = |what: &str| Err(Error::new(format!("{} is not opened: {what}", shown(path))));
+    let base = path.rsplit(|b| *b == b'/').next().unwrap_or(b"");
+    let end = base.iter().rposition(|b| *b == b'.').map_or(&b""[..], |at| &base[at + 1..]);
+    if PROGRAMS.iter().any(|program| end.eq_ignore_ascii_case(program.as_bytes())) {
+        return wrong("such a file runs when it is opened; to run something on the host there is host-exec");
+    }
+    let Some(here) = directory::translate(path, paths::HOST_ROOT).map(|p| PathBuf::from(OsStr::from_bytes(p))) else { return wrong("its path is not absolute") };
+    match file.metadata() {
+        Ok(about) if (about.is_file() || about.is_dir()) && same_file(&here, &file) => Ok(here),
+        Ok(about) if about.is_file() => handed::keep(handed, file, base, MAX_FILE_BYTES),
+        Ok(about) if about.is_dir() => wrong("the host does not have this directory"),
+        _ => wrong("it is neither a file nor a directory"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMES: &str = "http,https,mailto,tel";
+
+    #[test]
+    fn schemes_are_allowed_by_a_list_whatever_their_case() {
+        for uri in ["http://a/b?c=d&e#f", "HTTPS://a", "mailto:a@b?subject=x", "tel:+49-1", "https://a/\u{fc}"] {
+            assert_eq!(check_uri(uri.as_bytes(), SCHEMES), Ok(()), "{uri}");
+        }
+        for uri in ["file:///etc/passwd", "FILE:/etc/passwd", "ftp://a", "javascript:x", "ssh://a", "ms-office:x", "httpx://a", "data:text/html,x", ""] {
+            assert!(check_uri(uri.as_bytes(), SCHEMES).is_err(), "{uri}");
+        }
+        assert!(check_uri(b"file:///x", "file,http").is_err(), "not even if the policy says so");
+        assert_eq!(check_uri(b"vscode://x", "http,vscode"), Ok(()));
+    }
+
+    #[test]
+    fn what_is_no_part_of_a_uri_is_refused() {
+        for uri in [
+            "http://a b",
+            "http://a\nb",
+            "http://a\u{7f}",
+            "http://a/\"x",
+            "http://a/`x`",
+            "http://a/\\x",
+            "mailto:a@b?attach=/etc/passwd",
+            "MAILTO:a?x=y&Attachment=/x",
+            "-x",
+            "--help",
+            "/etc/passwd",
+            "//a",
+        ] {
+            assert!(check_uri(uri.as_bytes(), SCHEMES).is_err(), "{uri:?}");
+        }
+        assert!(check_uri(&[b"http://".to_vec(), vec![b'a'; MAX_URI_BYTES]].concat(), SCHEMES).is_err());
+    }
+
+    #[test]
+    fn a_file_that_runs_is_not_opened() {
+        for name in ["/tmp/x.desktop", "/tmp/x.EXE", "/tmp/a.b.jar", "/tmp/.desktop"] {
+            let refused = place(name.as_bytes(), File::open("/dev/null").unwrap(), Path::new("/nowhere")).unwrap_err();
+            assert!(refused.text.contains("host-exec"), "{}", refused.text);
+        }
+    }
+
+    #[test]
+    fn the_same_file_is_opened_by_the_hosts_path_and_a_device_not_at_all() {
+        let place = |path: &str, file: &str| place(path.as_bytes(), File::open(file).unwrap(), Path::new("/nowhere"));
+        assert_eq!(place("/etc/passwd", "/etc/passwd").unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(place("/run/host/etc/passwd", "/etc/passwd").unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(place("/etc", "/etc").unwrap(), Path::new("/etc"));
+        assert!(place("/etc", "/tmp").unwrap_err().text.contains("directory"));
+        assert!(place("/etc/passwd", "/dev/null").is_err() && place("relative", "/etc/passwd").is_err());
+    }
+}
