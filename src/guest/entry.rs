@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_directory_comes_first_in_path_and_stands_there_once() {
-        let invocation = Invocation { args: vec![], env: vec![c"A=1", c"PATH=/bin:/run/bkt/bin:/usr/bin"] };
+        let invocation = Invocation { env: vec![c"A=1", c"PATH=/bin:/run/bkt/bin:/usr/bin"], ..Invocation::default() };
         let (env, path) = with_path_first(&invocation, Path::new("/run/bkt/bin"));
         assert_eq!(path, b"/run/bkt/bin:/bin:/usr/bin");
         assert_eq!(env, [c"A=1".to_owned(), c"PATH=/run/bkt/bin:/bin:/usr/bin".to_owned()]);
