@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{Client, Host, caller, complaint, eventually, kill, lives, number_in, stdout};
+use support::{BKT, Client, Host, TempDir, caller, complaint, eventually, kill, lives, number_in, stdout, text};
 
 /// From SIGHUP to SIGTERM, and from there to SIGKILL.
 const HANGUP_GRACE: Duration = Duration::from_secs(3);
@@ -137,11 +137,11 @@ kill -0 $leader && [ "$(cat /proc/$leader/comm)" = sleep ] && echo "the stranger
 
 #[test]
 fn a_strangers_group_that_got_the_number_of_the_commands_is_not_signalled() {
-    let dir = support::TempDir::new();
+    let dir = TempDir::new();
     let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", STRANGER]).env("BKT", support::BKT).env("DIR", &dir.0).stdin(Stdio::null());
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", STRANGER]).env("BKT", BKT).env("DIR", &dir.0).stdin(Stdio::null());
     let output = command.output().unwrap();
-    assert!(support::text(&output.stdout).ends_with("the stranger lives\n"), "{output:?}");
+    assert!(text(&output.stdout).ends_with("the stranger lives\n"), "{output:?}");
 }
 
 #[test]

@@ -420,7 +420,7 @@ fn who_leaves_in_the_middle_is_noted_once_and_forgotten() {
     let mut half = Peer::connect(&host);
     half.send(&whole[..20], &[null.as_fd()]);
     // SAFETY: an open descriptor.
-    unsafe { libc::shutdown(std::os::fd::AsRawFd::as_raw_fd(&half.channel.as_fd()), libc::SHUT_WR) };
+    unsafe { libc::shutdown(half.channel.as_fd().as_raw_fd(), libc::SHUT_WR) };
     assert!(half.answer().is_none());
     account.close(whole.len() - 1 + 1);
 }

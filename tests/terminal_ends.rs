@@ -89,7 +89,7 @@ fn a_killed_daemon_is_told_of_at_the_terminal_where_nobody_reads_the_pipe() {
     t.start("($X sh -c 'echo begun >/dev/tty; exec sleep 1000' 2>&1; echo status $? >/dev/tty) | true");
     t.expect("begun");
     let client = || children(t.child.id()).into_iter().flat_map(children).next();
-    eventually("the client knows that its command runs: it has closed its copies", || client().is_some_and(|pid| std::fs::read_link(format!("/proc/{pid}/fd/2")).is_err()));
+    eventually("the client knows that its command runs: it has closed its copies", || client().is_some_and(|pid| fs::read_link(format!("/proc/{pid}/fd/2")).is_err()));
     host.signal_daemon(libc::SIGKILL);
     t.expect("the daemon died while the command ran");
     t.expect("status 125");
