@@ -17,17 +17,6 @@ fn user_with_bkt(host: &RealHost) -> User<'_> {
     user
 }
 
-/// A copy of the binary that says another version.
-#[allow(dead_code)]
-fn other_version(to: &Path) {
-    let mut bytes = fs::read(BKT).unwrap();
-    let (old, new) = (env!("CARGO_PKG_VERSION").as_bytes(), b"9.9.9");
-    let places: Vec<usize> = bytes.windows(old.len()).enumerate().filter(|(_, window)| *window == old).map(|(at, _)| at).collect();
-    assert!(!places.is_empty() && old.len() == new.len());
-    places.into_iter().for_each(|at| bytes[at..at + new.len()].copy_from_slice(new));
-    fs::write(to, bytes).unwrap();
-}
-
 /// The end of a command that waits for a line: its exit status.
 fn release(mut command: Child) -> Option<i32> {
     command.stdin.take().unwrap().write_all(b"go\n").unwrap();
@@ -71,7 +60,7 @@ fn with_lingering_it_is_there_before_the_first_login_after_a_reboot() {
         user.name
     };
     host.reboot();
-    eventually("the daemon runs, and nobody has logged in", || host.root(&format!("pgrep -u {name} -f 'bkt bkt-hostd' || true")) != "");
+    eventually("the daemon runs, and nobody has logged in", || !host.root(&format!("pgrep -u {name} -f 'bkt bkt-hostd' || true")).is_empty());
     assert_eq!(host.root("loginctl list-sessions --no-legend"), "");
 }
 
@@ -111,6 +100,63 @@ fn its_manager_reloads_it_in_place_and_restarts_it_after_a_crash() {
     assert!(!user.sh("~/kept/bkt admin daemon reload").status.success());
     user.ok("~/kept/bkt admin daemon exec -- true && mv ~/kept/bkt ~/.local/bin/bkt");
     assert_eq!(pid(), now);
+}
+
+/// The cgroups below the unit's, but the daemon's own, as paths from there.
+const CGROUPS: &str = "cd /sys/fs/cgroup$(systemctl --user show -P ControlGroup bkt-hostd) && find . -mindepth 1 -type d ! -path ./daemon | sort";
+
+#[test]
+fn each_command_has_a_cgroup_of_its_own_named_after_its_operation() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("bkt admin daemon install");
+    assert!(user.ok("bkt admin daemon status").contains("cgroup:  per command"));
+    let own = user.ok("bkt admin daemon exec -- sh -c 'echo $BKT_OP_ID; grep ^0:: /proc/self/cgroup'");
+    let (op, cgroup) = own.trim().split_once('\n').unwrap();
+    assert!(cgroup.ends_with(&format!("/app.slice/bkt-hostd.service/{op}")), "{own}");
+    assert_eq!(user.ok("bkt admin daemon exec --pty -- grep -c bkt-hostd.service/op- /proc/self/cgroup").trim(), "1", "at a terminal, too");
+    assert_eq!(user.ok(CGROUPS), "", "and it is gone with the command");
+
+    // What forks and returns lives on, through a reload and other commands; then its cgroup is removed.
+    user.ok("bkt admin daemon exec -- sh -c 'setsid sleep 1000 >/dev/null 2>&1 & echo $! >~/left'");
+    user.ok("bkt admin daemon reload; bkt admin daemon exec -- true; kill -0 $(cat ~/left)");
+    assert_eq!(user.ok(CGROUPS).lines().count(), 1);
+    let shown = user.ok("systemctl --user status bkt-hostd");
+    assert!(shown.contains("─op-") && shown.contains("sleep 1000") && shown.contains("─daemon"), "{shown}");
+    user.ok("kill $(cat ~/left)");
+    eventually("nothing is left of it", || user.ok(&format!("bkt admin daemon exec -- true; {CGROUPS}")).is_empty());
+}
+
+#[test]
+fn what_left_its_group_is_ended_with_a_command_whose_caller_is_gone() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("bkt admin daemon install");
+    // Twice removed from its command, deaf to everything that can be ignored; and a reload in the middle of its ending.
+    user.ok("(bkt admin daemon exec -- sh -c '(setsid sh -c \"trap : HUP TERM; exec >/dev/null 2>&1; echo \\$\\$ >~/escaped; while :; do sleep 1; done\" &); sleep 1000' & \
+         until test -s ~/escaped; do sleep 0.1; done; kill -KILL $!); bkt admin daemon reload");
+    user.ok("kill -0 $(cat ~/escaped)");
+    eventually("it has been ended", || !user.sh("kill -0 $(cat ~/escaped)").status.success());
+
+    // The end of the daemon does the same, within its grace; a command that obeys costs no wait at all.
+    let command = user.start("bkt admin daemon exec -- sh -c 'setsid sleep 1001 & sleep 1002'");
+    eventually("it runs", || user.sh("pgrep -f 'sleep 1001' && pgrep -f 'sleep 1002'").status.success());
+    user.ok("systemctl --user stop bkt-hostd");
+    assert!(!user.sh("pgrep -f 'sleep 100[12]'").status.success());
+    drop(command);
+}
+
+#[test]
+fn what_a_command_left_behind_survives_a_crash_of_the_daemon_and_is_not_in_the_way_of_the_next() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("bkt admin daemon install; bkt admin daemon exec -- sh -c 'setsid sleep 1000 >/dev/null 2>&1 & echo $! >~/left'");
+    user.ok("kill -KILL $(systemctl --user show -P MainPID bkt-hostd)");
+    eventually("the next one serves", || user.sh("bkt admin daemon status").status.success());
+    user.ok("kill -0 $(cat ~/left); bkt admin daemon status | grep 'per command'; systemctl --user restart bkt-hostd; kill -0 $(cat ~/left)");
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
         Found::Nothing(path) => return format!("daemon:  not running\nsocket:  {} (not there)\nstart:   bkt-hostd\n", path.display()),
     };
     let mut text = format!(
-        "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {} operations\nopen:    {} descriptors of {}\nrunning: {}\n",
+        "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {} operations\nopen:    {} descriptors of {}\ncgroup:  {}\nrunning: {}\n",
         status.pid,
         status.release,
         if status.release == RELEASE { String::new() } else { format!(" (this is {RELEASE})") },
@@ -77,6 +77,7 @@ pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
         status.served,
         status.descriptors,
         status.descriptor_limit,
+        cgroup(status),
         status.running.len(),
     );
     if !status.policy.is_empty() {
@@ -97,6 +98,11 @@ pub fn describe_running(text: &mut String, status: &ask::Status) {
     }
 }
 
+/// By what the daemon holds a command together.
+fn cgroup(status: &ask::Status) -> &'static str {
+    if status.cgroups { "per command" } else { "by process group" }
+}
+
 /// What `--json` prints; its fields are documented in the README.
 #[derive(Serialize)]
 #[serde(tag = "state")]
@@ -111,6 +117,7 @@ pub enum State {
         descriptors: u32,
         descriptor_limit: u64,
         supervised: bool,
+        cgroup: &'static str,
         policy: Option<String>,
         policy_error: Option<String>,
         running: Vec<Run>,
@@ -162,6 +169,7 @@ impl State {
                 descriptors: status.descriptors,
                 descriptor_limit: status.descriptor_limit,
                 supervised: status.supervised,
+                cgroup: cgroup(status),
                 policy: some(shown(&status.policy)),
                 policy_error: some(status.policy_error.clone()),
                 running: status.running.iter().map(Run::of).collect(),

@@ -9,7 +9,7 @@ use crate::paths;
 use crate::process::program;
 use crate::server::daemon::{self, Options};
 use crate::service::login;
-use crate::sys::{files, process};
+use crate::sys::{cgroup, files, process};
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
 use std::ffi::{CString, OsStr, OsString};
@@ -72,6 +72,11 @@ pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> 
             // What the login shell is asked to run; not for people.
             Arg::Long("print-environment") => {
                 login::print(&call.invocation).map_err(|e| Error::io("print the environment", &e))?;
+                return Ok(End::Code(0));
+            }
+            // What the unit calls after the daemon's end; not for people.
+            Arg::Long("give-back-cgroup") => {
+                cgroup::give_back_for_the_dead();
                 return Ok(End::Code(0));
             }
             // Between one image of the daemon and the next; not for people.

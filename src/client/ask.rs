@@ -23,6 +23,7 @@ pub struct Status {
     pub descriptors: u32,
     pub descriptor_limit: u64,
     pub supervised: bool,
+    pub cgroups: bool,
     pub policy: Vec<u8>,
     pub policy_stamp: u64,
     /// `NAME=VALUE`, NUL-terminated.
@@ -98,6 +99,7 @@ fn owned(frame: &Frame) -> Result<Status> {
         descriptors: status.descriptors,
         descriptor_limit: status.descriptor_limit,
         supervised: status.supervised,
+        cgroups: status.cgroups,
         policy: status.policy.0.to_vec(),
         session: status.session.0.to_vec(),
         policy_stamp: status.policy_stamp,

@@ -55,6 +55,7 @@ impl Tool {
             inheritance: own,
             own,
             on_parent_death: signals::KILL,
+            cgroup: None,
             elsewhere: None,
         };
         Ok(Tool { launch: Launch::start(plan)?, output: files::keep_above_standard(output.into())?, ended: None })

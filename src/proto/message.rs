@@ -340,6 +340,8 @@ pub struct Status<'a> {
     pub clock_ms: u64,
     /// A service manager started it, and will again.
     pub supervised: bool,
+    /// Each command has a cgroup of its own.
+    pub cgroups: bool,
     /// Those variables of the daemon that [`OF_THE_SESSION`] names, as NUL-terminated strings.
     #[serde(borrow)]
     pub session: Bytes<'a>,
@@ -582,6 +584,7 @@ mod tests {
             root: (8, 9),
             clock_ms: 6,
             supervised: true,
+            cgroups: true,
             session: Bytes(b"A=1\0"),
             policy: Bytes(b"/p"),
             policy_stamp: 10,
@@ -591,7 +594,7 @@ mod tests {
         };
         assert_eq!(
             body(encode(&status, 0, None)),
-            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x04A=1\0\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
+            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x01\x04A=1\0\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
         );
         let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
         assert_eq!(body(encode(&hello, 0, None)), (1, b"\x050.1.0\x03dev\x01\x06notify".to_vec()));

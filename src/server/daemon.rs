@@ -16,6 +16,7 @@ use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
 use crate::proto::message::{self, Bytes, Code, Message, Past, Refusal, Run, kind};
+use crate::server::cgroups::Cgroups;
 use crate::server::errors::Errors;
 use crate::server::guests::{Entering, Guest, Guests, Verdict};
 use crate::server::listener::Listener;
@@ -59,8 +60,10 @@ const SMALL_REQUEST_BYTES: usize = 16 * 1024;
 const MAX_UNSENT_BYTES: usize = 64 * 1024;
 /// Commands started in one turn, so that signals, news and the clock are never behind a long queue.
 const STARTS_PER_TURN: usize = 16;
+/// How often a cgroup that is being ended is looked at, for the few seconds that this takes: what is empty is not waited for.
+const SWEEP_LOOK_MS: u64 = 20;
 /// Connections accepted in one turn, likewise.
-const ACCEPTS_PER_TURN: usize = 16;
+const ACCEPTS_PER_TURN: usize = 64;
 /// What is remembered of a directory: `PATH_MAX`; a longer path cannot be entered anyway.
 const MAX_DIRECTORY_BYTES: usize = 4096;
 /// How long last words may wait to be read.
@@ -126,6 +129,8 @@ struct Caller {
     child: Option<Child>,
     /// The command's group, where its leader's number is not enough.
     group: Option<Group>,
+    /// The command's own, where there are such.
+    cgroup: Option<String>,
     /// The pty's leader, until it goes to the client.
     leader: Option<OwnedFd>,
     name: Vec<u8>,
@@ -166,6 +171,7 @@ struct Daemon {
     upstream: Option<Upstream>,
     guests: Guests,
     callers: Table<Caller>,
+    cgroups: Cgroups,
     /// Which caller a child belongs to.
     children: Vec<(u32, u64)>,
     queue: VecDeque<u64>,
@@ -239,6 +245,9 @@ impl Daemon {
             own_names: options.own_names.clone(),
             interceptors,
         };
+        let in_use = saved.iter().flat_map(|saved| &saved.callers).filter_map(|caller| caller.cgroup.as_deref());
+        // A container's cgroups are its manager's affair.
+        let cgroups = if guest.is_some() { Cgroups::none() } else { Cgroups::start(&in_use.collect::<Vec<_>>()) };
         let mut daemon = Daemon {
             context,
             policy,
@@ -249,6 +258,7 @@ impl Daemon {
             upstream: guest.map(|guest| Upstream::new(guest.upstream, options.release, now)),
             guests: Guests::default(),
             callers: Table::new(),
+            cgroups,
             children: Vec::new(),
             queue: VecDeque::new(),
             born: None,
@@ -345,8 +355,10 @@ impl Daemon {
 
     fn deadline(&self) -> Option<u64> {
         let sessions = self.callers.values().flat_map(|c| [c.session.deadline(), c.close_by]);
+        let sweeps = self.callers.values().any(|c| c.swept_cgroup().is_some());
+        let look = sweeps.then(|| process::monotonic_ms() + SWEEP_LOOK_MS);
         let upstream = self.upstream.as_ref().and_then(|upstream| upstream.deadline(self.callers.is_empty()));
-        let own = [self.pause_until, self.ending_by, self.reloading.as_ref().map(|r| r.by), upstream, self.guests.deadline()];
+        let own = [look, self.pause_until, self.ending_by, self.reloading.as_ref().map(|r| r.by), upstream, self.guests.deadline()];
         sessions.chain(own).flatten().min()
     }
 
@@ -427,7 +439,13 @@ impl Daemon {
 
     fn on_end(&mut self, id: u64, command: u32, end: End) {
         // The number of a group is not given to anybody else while it has a member.
-        let group_left = signals::send(Target::Group(command), 0).is_ok();
+        let mut group_left = signals::send(Target::Group(command), 0).is_ok();
+        // One that is being ended takes along what has left its group; one that ends by itself may leave something behind.
+        if let Some(Caller { session, cgroup: Some(name), .. }) = self.callers.get(id)
+            && matches!(session.state(), State::Ending { .. })
+        {
+            group_left |= self.cgroups.is_populated(name);
+        }
         if log::log_enabled!(log::Level::Info)
             && let Some(caller) = self.callers.get(id)
         {
@@ -444,13 +462,13 @@ impl Daemon {
     // ---- connections
 
     fn on_connections(&mut self) {
-        for _ in 0..ACCEPTS_PER_TURN {
+        for accepted in 0..ACCEPTS_PER_TURN {
             let Some(listener) = &self.listener else { return };
             match socket::accept(listener.as_fd()) {
                 Ok(connection) => {
                     self.on_accepted(connection);
                     // Often it is the only one, and has asked already: it need not wait until we know that nobody else is there.
-                    if self.queue.len() == 1 {
+                    if accepted == 0 && self.queue.len() == 1 {
                         self.start_queued();
                     }
                 }
@@ -499,6 +517,7 @@ impl Daemon {
             request: None,
             child: None,
             group: None,
+            cgroup: None,
             leader: None,
             name: vec![],
             directory: vec![],
@@ -781,6 +800,7 @@ impl Daemon {
         let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context, &schemes).map_err(internal)?;
         plan.elsewhere = caller.origin.and_then(|origin| plan::elsewhere(&run, &plan, origin));
         self.served += 1;
+        (caller.cgroup, plan.cgroup) = self.cgroups.make(op, id).unzip();
         let pid = match pty {
             None => {
                 let launch = Launch::start(plan).map_err(internal)?;
@@ -935,6 +955,9 @@ impl Daemon {
 
     fn signal_group(&self, id: u64, signal: u8) {
         let Some(caller) = self.callers.get(id) else { return };
+        if let (signals::KILL, Some(name), State::Ending { .. } | State::Over) = (signal, &caller.cgroup, caller.session.state()) {
+            self.cgroups.kill(name);
+        }
         if let State::Sweeping { .. } | State::Over = caller.session.state() {
             return caller.group.iter().for_each(|group| drop(group.signal(signal)));
         }
@@ -969,6 +992,9 @@ impl Daemon {
     fn forget_if_over(&mut self, id: u64) {
         if self.callers.get(id).is_some_and(|c| c.session.is_over() && c.channel.is_none()) {
             // A monitor that still has to exit is waited for like any child; only nobody asks for it any more.
+            if let Some(name) = self.callers.get_mut(id).and_then(|c| c.cgroup.take()) {
+                self.cgroups.forget(name);
+            }
             self.callers.remove(id);
         }
     }
@@ -989,7 +1015,7 @@ impl Daemon {
         if let Some(upstream) = &mut self.upstream {
             upstream.on_time(now, idle);
         }
-        let due = |c: &Caller| c.session.deadline().is_some_and(|at| at <= now) || c.close_by.is_some_and(|at| at <= now);
+        let due = |c: &Caller| c.swept_cgroup().is_some() || c.session.deadline().is_some_and(|at| at <= now) || c.close_by.is_some_and(|at| at <= now);
         let ids: Vec<u64> = self.callers.iter().filter(|(_, c)| due(c)).map(|(id, _)| id).collect();
         for id in ids {
             if let Some(caller) = self.callers.get_mut(id)
@@ -999,7 +1025,9 @@ impl Daemon {
                 caller.close_by = None;
             }
             self.note_slow(id, now);
-            self.on(id, Event::Time);
+            let is_swept = |c: &Caller| c.swept_cgroup().is_some_and(|name| !self.cgroups.is_populated(name));
+            let event = if self.callers.get(id).is_some_and(is_swept) { Event::Swept } else { Event::Time };
+            self.on(id, event);
         }
     }
 
@@ -1049,6 +1077,7 @@ impl Daemon {
             root: (self.context.root.device, self.context.root.inode),
             clock_ms: now,
             supervised: self.options.notify.is_some(),
+            cgroups: self.cgroups.are_used(),
             session: Bytes(&session),
             policy: Bytes(&policy),
             policy_stamp: self.policy.text().map_or(0, |text| policy::stamp(text)),
@@ -1096,6 +1125,7 @@ impl Daemon {
             inheritance: self.context.inheritance,
             own: self.context.inheritance,
             on_parent_death: signals::KILL,
+            cgroup: None,
             elsewhere: None,
         };
         let launch = Launch::start(plan).map_err(|e| Error::io("start the new binary", &e))?;
@@ -1444,6 +1474,8 @@ impl Daemon {
     }
 
     fn finish(self) -> Result<End> {
+        self.callers.values().filter_map(|c| c.cgroup.as_deref()).for_each(|name| self.cgroups.kill(name));
+        self.cgroups.end();
         log::info!("ended; {} operations served", self.served);
         match self.upstream.and_then(|upstream| upstream.failure) {
             Some(failure) => Err(failure),
@@ -1486,6 +1518,11 @@ impl Caller {
         Some(kept)
     }
 
+    /// The cgroup, while what is left in there is being ended.
+    fn swept_cgroup(&self) -> Option<&str> {
+        self.cgroup.as_deref().filter(|_| matches!(self.session.state(), State::Sweeping { .. }))
+    }
+
     /// The operation's id, as the peer says it. That of a run does not change any more.
     fn learn_op(&mut self, op: Option<OpId>) {
         if matches!(self.session.state(), State::Greeting { .. }) {
@@ -1512,6 +1549,7 @@ impl Caller {
             connection,
             request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
             child,
+            cgroup: self.cgroup.clone(),
             group: self.group.as_ref().map(|group| (group.descriptors().map(AsRawFd::as_raw_fd), group.at_death())),
             leader: self.leader.as_ref().map(AsRawFd::as_raw_fd),
         }
@@ -1548,6 +1586,7 @@ impl Caller {
             request,
             child,
             group,
+            cgroup: saved.cgroup,
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
             directory: saved.directory,

@@ -6,6 +6,7 @@
 //! binary. `guests` is the switchboard to containers, and `upstream` its other end: a guest daemon is this same daemon with a link to
 //! the host for a door.
 
+mod cgroups;
 pub mod daemon;
 mod errors;
 mod guests;

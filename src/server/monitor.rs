@@ -142,6 +142,7 @@ pub fn fork(plan: Plan, follower: OwnedFd, caller: Option<(OwnedFd, Terminal)>) 
             let mut keep: Vec<&OwnedFd> = plan.fds.iter().collect();
             keep.extend([&follower, &theirs]);
             keep.extend(caller.iter().map(|(fd, _)| fd));
+            keep.extend(&plan.cgroup);
             process::close_all_but(&keep);
             let code = match Monitor::begin(plan, follower, caller) {
                 Ok(mut monitor) => monitor.attend(&theirs),

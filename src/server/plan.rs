@@ -175,6 +175,7 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, sch
         inheritance: within(run.inheritance, context.inheritance),
         own: context.inheritance,
         on_parent_death,
+        cgroup: None,
         elsewhere: None,
     };
     Ok(Decided { plan, pty })

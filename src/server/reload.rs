@@ -54,6 +54,7 @@ pub struct SavedCaller {
     pub child: Option<SavedChild>,
     /// Both ends of what holds the command's group, and the signal that our death makes.
     pub group: Option<([RawFd; 2], u8)>,
+    pub cgroup: Option<String>,
     /// The pty leader that goes out with `Started`.
     pub leader: Option<RawFd>,
 }
@@ -118,6 +119,7 @@ mod tests {
             connection: Some(SavedConnection { fd: 7, incoming: vec![1], fds: vec![8], unsent: vec![2] }),
             request: Some((vec![9], vec![10])),
             child: Some(SavedChild::Monitored { monitor: 11, link: Some(12), command: 13 }),
+            cgroup: Some("op-1".into()),
             group: Some(([14, 15], 1)),
             leader: None,
         };

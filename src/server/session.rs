@@ -97,6 +97,8 @@ pub enum Event {
         end: End,
         group_left: bool,
     },
+    /// Nothing is left of what was being swept up.
+    Swept,
     /// The clock has been read.
     Time,
     /// The daemon ends.
@@ -186,6 +188,11 @@ impl Session {
             Event::Stopped(_) | Event::Continued => vec![],
             Event::Ended { end, group_left } => self.on_ended(end, group_left),
             Event::MonitorLost => self.on_monitor_lost(now),
+            Event::Swept if matches!(self.state, State::Sweeping { .. }) => {
+                self.state = State::Over;
+                vec![]
+            }
+            Event::Swept => vec![],
             Event::Time => self.on_time(now),
             Event::Shutdown => self.on_shutdown(now),
         }

@@ -21,7 +21,7 @@ const MOST_MS: u64 = 30_000;
 /// How long the host may take to answer our hello: it asks an older guest of our name first.
 const ANSWER_MS: u64 = 3_000;
 
-/// Does what is to be done about what is granted.
+/// Told what is granted, by the capabilities' names.
 pub type OnGranted = Box<dyn Fn(&[&str])>;
 
 /// What a guest daemon is started with.

@@ -35,6 +35,8 @@ TimeoutStopSec=15
 # A cgroup for each command; one that runs out of memory takes neither the others nor the daemon with it.
 Delegate=yes
 OOMPolicy=continue
+# Should it crash, what lives on in those cgroups must not keep the next one from being started.
+ExecStopPost=-{bkt} bkt-hostd --give-back-cgroup
 # No sandboxing: all commands would inherit it. NoNewPrivileges= breaks sudo, PrivateTmp= and ProtectSystem= hide files,
 # RestrictNamespaces= breaks podman and flatpak, SystemCallFilter= and MemoryDenyWriteExecute= whatever they do not expect.
 

@@ -11,7 +11,7 @@
 
 use crate::sys::files::FileId;
 use crate::sys::process::{Inheritance, LIMITS, Limit};
-use crate::sys::raw::syscall;
+use crate::sys::raw::{clone3, syscall};
 use crate::sys::signals::KernelAction;
 use crate::sys::{check, files};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -96,6 +96,8 @@ pub struct Plan {
     pub own: Inheritance,
     /// The signal sent to the command when this process dies, 0 for none.
     pub on_parent_death: u8,
+    /// The cgroup to be born into, where it is not ours.
+    pub cgroup: Option<OwnedFd>,
     /// Where the caller's directory may be on this side, before `directory` is entered whatever it is.
     pub elsewhere: Option<Elsewhere>,
 }
@@ -168,6 +170,7 @@ impl Launch {
     pub fn start(mut plan: Plan) -> io::Result<Launch> {
         let (report, write_end) = files::pipe()?;
         let fds = std::mem::take(&mut plan.fds);
+        let cgroup = plan.cgroup.take();
         let mut shell_args = vec![c"/bin/sh".as_ptr(), std::ptr::null()];
         shell_args.extend(plan.args.pointers.iter().skip(1));
         shell_args.push(std::ptr::null());
@@ -187,7 +190,15 @@ impl Launch {
             let stack = &mut (*shared.as_ptr()).stack;
             let top = stack.as_mut_ptr().add(stack.len());
             let top = top.sub(top as usize % 16);
-            check(libc::clone(child_entry, top.cast(), libc::CLONE_VM | libc::SIGCHLD, shared.as_ptr().cast()))
+            let born_there = cgroup.as_ref().and_then(|cgroup| {
+                let bottom = stack.as_mut_ptr() as usize;
+                clone_into(cgroup, bottom, top as usize - bottom, shared.as_ptr() as usize)
+            });
+            match born_there {
+                Some(pid) => Ok(pid),
+                // Without a cgroup, or where the kernel or its guards do not want one: beside us.
+                None => check(libc::clone(child_entry, top.cast(), libc::CLONE_VM | libc::SIGCHLD, shared.as_ptr().cast())),
+            }
         };
         match made {
             Ok(pid) => Ok(Launch { shared: Some(shared), report, done: false, pid: pid as u32 }),
@@ -258,6 +269,21 @@ impl Drop for Launch {
             drop(unsafe { Box::from_raw(shared.as_ptr()) });
         }
     }
+}
+
+/// `clone(CLONE_VM)` into a cgroup. To be born there costs nothing; to be moved there would cost a grace period of the kernel's
+/// locks, which are milliseconds. `None` where no child was made.
+///
+/// # Safety
+/// As for `clone` in [`Launch::start`].
+unsafe fn clone_into(cgroup: &OwnedFd, stack: usize, length: usize, shared: usize) -> Option<c_int> {
+    /// `CLONE_INTO_CGROUP`, for clone3(2) only.
+    const INTO_CGROUP: u64 = 1 << 33;
+    // The kernel's `clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup.
+    let args = [libc::CLONE_VM as u64 | INTO_CGROUP, 0, 0, 0, libc::SIGCHLD as u64, stack as u64, length as u64, 0, 0, 0, cgroup.as_raw_fd() as u64];
+    // SAFETY: the caller's, and the arguments are as the kernel wants them.
+    let pid = unsafe { clone3(&args, child_entry, shared) };
+    (pid > 0).then_some(pid as c_int)
 }
 
 /// The child's first instruction, on its own stack.

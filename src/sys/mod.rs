@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod allocator;
+pub mod cgroup;
 pub mod entry;
 pub mod files;
 pub mod launch;

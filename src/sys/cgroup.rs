@@ -1,0 +1,144 @@
+//! Control groups, version 2: a part of the tree that has been delegated to this process, cgroups(7).
+
+use crate::sys::check;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Where the tree is mounted: alone, or beside version 1 ("hybrid").
+const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
+const CGROUP2: i64 = 0x6367_7270;
+
+/// Marks that systemd leaves on what it delegates; the second can be seen by root only. A user's own systemd leaves none: there, a
+/// unit is known by its name.
+const MARKS: [&std::ffi::CStr; 2] = [c"user.delegate", c"trusted.delegate"];
+
+/// The unit that we install, which says `Delegate=yes`.
+const UNIT: &str = "bkt-hostd.service";
+
+/// Where the process itself goes: a cgroup with others below may have none of its own, once controllers are handed down.
+const OWN: &str = "daemon";
+
+/// A delegated cgroup, to be divided by us.
+#[derive(Debug)]
+pub struct Subtree {
+    path: PathBuf,
+    /// The memory controller is handed down: what runs out of memory is ended as a whole.
+    memory: bool,
+}
+
+impl Subtree {
+    /// The one that this process was started in, if it is delegated. The process moves into a leaf of it.
+    pub fn enter() -> Option<Subtree> {
+        let here = own_cgroup()?;
+        // After a re-execution we are in the leaf already.
+        let path = if here.ends_with(OWN) { here.parent()?.to_path_buf() } else { here.clone() };
+        if !is_delegated(&path) {
+            return None;
+        }
+        let leaf = path.join(OWN);
+        if here != leaf {
+            match fs::create_dir(&leaf) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return None,
+                _ => {}
+            }
+            fs::write(leaf.join("cgroup.procs"), "0").ok()?;
+        }
+        let memory = fs::write(path.join("cgroup.subtree_control"), "+memory").is_ok();
+        Some(Subtree { path, memory })
+    }
+
+    /// Makes a cgroup; a process can be born into what is returned.
+    pub fn make(&self, name: &str) -> io::Result<File> {
+        let path = self.path.join(name);
+        fs::create_dir(&path)?;
+        if self.memory {
+            let _ = fs::write(path.join("memory.oom.group"), "1");
+        }
+        File::open(&path)
+    }
+
+    /// Removes a cgroup in which nothing lives any more, with whatever was made below it.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        let path = self.path.join(name);
+        match fs::remove_dir(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound && !is_populated(&path) => remove_all(&path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    pub fn is_populated(&self, name: &str) -> bool {
+        is_populated(&self.path.join(name))
+    }
+
+    /// Kills all that lives in a cgroup and below, at one stroke: nothing escapes by forking.
+    pub fn kill(&self, name: &str) -> io::Result<()> {
+        fs::write(self.path.join(name).join("cgroup.kill"), "1")
+    }
+
+    /// The cgroups below, but our own.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        directories.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name != OWN).collect()
+    }
+
+    /// Takes the controllers back, so that a supervisor can start another process where it started us: what lives on in cgroups
+    /// below would be in its way (EBUSY).
+    pub fn give_back(&self) {
+        let _ = fs::write(self.path.join("cgroup.subtree_control"), "-memory");
+    }
+}
+
+/// What [`Subtree::give_back`] does, for a process that died before it could: called by a helper of its supervisor, which is in
+/// a leaf beside it.
+pub fn give_back_for_the_dead() {
+    if let Some(parent) = own_cgroup().and_then(|here| here.parent().map(Path::to_path_buf)).filter(|parent| is_delegated(parent)) {
+        Subtree { path: parent, memory: false }.give_back();
+    }
+}
+
+fn own_cgroup() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mount = MOUNTS.iter().map(Path::new).find(|mount| is_cgroup2(mount))?;
+    Some(mount.join(path))
+}
+
+fn is_cgroup2(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: plain numbers, zero is valid; the path is a C string.
+    unsafe {
+        let mut about: libc::statfs = std::mem::zeroed();
+        check(libc::statfs(path.as_ptr(), &raw mut about)).is_ok() && about.f_type as i64 == CGROUP2
+    }
+}
+
+fn is_delegated(path: &Path) -> bool {
+    if path.ends_with(UNIT) {
+        return true;
+    }
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    MARKS.iter().any(|mark| {
+        let mut value = [0u8; 1];
+        // SAFETY: two C strings and a buffer of that length.
+        unsafe { libc::getxattr(path.as_ptr(), mark.as_ptr(), value.as_mut_ptr().cast(), 1) == 1 && value == *b"1" }
+    })
+}
+
+fn is_populated(path: &Path) -> bool {
+    fs::read_to_string(path.join("cgroup.events")).is_ok_and(|text| text.contains("populated 1"))
+}
+
+/// Directories only: the files in them cannot be removed, and need not be.
+fn remove_all(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_all(&entry.path())?;
+    }
+    fs::remove_dir(path)
+}
