@@ -55,6 +55,10 @@ fn seeds() -> Vec<Vec<u8>> {
         encode(&Signal { signal: 15 }, 0, None),
         encode(&Started { pid: 300 }, 0, None),
         encode(&Exited { by_signal: true, value: 9 }, 0, None),
+        encode(&Serve { hello: hello.clone(), returns: true }, 0, None),
+        encode(&Enter { container: Bytes(b"dev"), directory: Some((1, 2)) }, 0, None),
+        encode(&HandOver { bytes: Bytes(b"ab"), directory: None }, 0, None),
+        encode(&Guests { guests: vec![Guest { container: Bytes(b"dev"), release: "0.1.0", since_ms: 3 }] }, 0, None),
     ];
     // The kind is the frame's seventh byte, the body begins at the seventeenth.
     frames.iter().map(|frame| [&frame[6..7], &frame[16..]].concat()).collect()
@@ -63,5 +67,5 @@ fn seeds() -> Vec<Vec<u8>> {
 fuzz_target!(init: { seed(&seeds()); }, |data: &[u8]| {
     let Some((kind, body)) = data.split_first() else { return };
     go_round!(*kind, body; Hello, Run, Signal, Continue, Foreground, StatusRequest, Reload, Stop, HelloAnswer, Accepted, Started,
-        Stopped, Continued, Exited, Refused, Status, Done);
+        Stopped, Continued, Exited, Refused, Status, Done, Serve, Enter, Pong, GuestsRequest, Ping, Shutdown, HandOver, Guests);
 });
