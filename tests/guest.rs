@@ -338,7 +338,9 @@ fn so_long_without_a_message_and_without_a_run_ends_it() {
     assert!(lives(guest.pid()) && lives(sleep), "a run is no idleness");
     kill(run.id(), libc::SIGTERM);
     assert_eq!(run.wait().unwrap().signal(), Some(libc::SIGTERM));
+    let ended = Instant::now();
     assert_eq!(guest.wait().code(), Some(0));
+    assert!(ended.elapsed().as_millis() >= 900, "the time counts from the run's end");
     assert_says(guest.log().as_bytes(), "nothing was asked for in 1 s");
     let forever = Boxed::of(&host).guest("other", &["--idle-timeout", "0"]).ready(&host);
     assert_asleep(forever.pid());

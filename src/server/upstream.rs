@@ -78,8 +78,10 @@ pub struct Upstream {
     attempts: Attempts,
     state: State,
     told: bool,
-    /// When the last message came.
-    pub active_ms: u64,
+    /// When the last message came, or the last run ended.
+    active_ms: u64,
+    /// Nothing ran when we last looked.
+    idle: bool,
     /// Why it is over, where that is a failure.
     pub failure: Option<Error>,
 }
@@ -95,7 +97,7 @@ impl Upstream {
     /// The first attempt is due at once.
     pub fn new(wanted: Wanted, release: &'static str, now: u64) -> Upstream {
         let told = wanted.host_release.as_deref().is_some_and(|host| warn_of_difference(release, host));
-        Upstream { wanted, release, attempts: Attempts::default(), state: State::Waiting { at: now }, told, active_ms: now, failure: None }
+        Upstream { wanted, release, attempts: Attempts::default(), state: State::Waiting { at: now }, told, active_ms: now, idle: true, failure: None }
     }
 
     pub fn container(&self) -> &[u8] {
@@ -135,6 +137,11 @@ impl Upstream {
             State::Asking { until, .. } if until <= now => self.fail(now, Error::new(format!("the host's daemon has not answered within {} s", ANSWER_MS / 1000))),
             _ => {}
         }
+        // A run that goes on, or has just ended, is as good as a message.
+        if !(idle && self.idle) {
+            self.active_ms = now;
+        }
+        self.idle = idle;
         if self.idle_until(idle).is_some_and(|at| at <= now) {
             log::info!("nothing was asked for in {} s: ending", self.wanted.idle_ms.unwrap_or(0) / 1000);
             self.state = State::Over;
