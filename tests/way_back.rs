@@ -522,10 +522,13 @@ fn a_guest_that_dies_is_never_followed_by_a_second_try() {
     eventually("the host has noticed", || !is_listed(&host, "dev"));
 
     let mut dev = Guest::of(&host, "dev");
-    let mut running = enter_sh(&host, "echo begun; sleep 1000").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    BufReader::new(running.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    // A file: who reads a pipe hears of its end when the command's copy goes, and does not wait for ours.
+    let errors = host.dir.0.join("errors");
+    let mut running = enter_sh(&host, "sleep 1000").stderr(fs::File::create(&errors).unwrap()).spawn().unwrap();
+    eventually("the client knows that it runs", || !Path::new(&format!("/proc/{}/fd/2", running.id())).exists());
     kill(dev.pid(), libc::SIGKILL);
-    complaint(&running.wait_with_output().unwrap(), 125, "died while the command ran");
+    assert_eq!(running.wait().unwrap().code(), Some(125));
+    assert_says(&fs::read(errors).unwrap(), "died while the command ran");
     dev.wait();
 }
 
