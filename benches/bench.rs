@@ -119,6 +119,7 @@ fn measure(place: &mut Place) -> Result<Table> {
     }
     let mut sums = samples.iter().map(Samples::summary);
     let (direct, ours) = (sums.next().unwrap_or_default(), sums.next().unwrap_or_default());
+    table.ways("Ways to run a host's /bin/true, by turns");
     table.peer("direct", direct, Ok(direct));
     table.peer("bkt, a shim", direct, Ok(ours));
     for ((peer, broken), sum) in others.iter().zip(&broken).zip(sums) {
@@ -129,9 +130,39 @@ fn measure(place: &mut Place) -> Result<Table> {
         table.peer(peer.name, direct, result);
     }
     drop(others);
+    ways_in(place, &mut table, rounds)?;
 
     table.daemon(fresh, place.daemon.memory(), place.daemon.idle()?);
     Ok(table)
+}
+
+/// The other direction: from the host into a container.
+fn ways_in(place: &Place, table: &mut Table, rounds: usize) -> Result<()> {
+    let ways = match peers::ways_in(place) {
+        Ok(ways) => ways,
+        Err(why) => {
+            table.ways("Ways into a container");
+            table.peer("into a container", Summary::default(), Err(why));
+            return Ok(());
+        }
+    };
+    for (at, what) in ["/bin/true", "sh -i at a terminal"].into_iter().enumerate() {
+        let mut samples: Vec<Samples> = ways.iter().map(|_| Samples::default()).collect();
+        for round in 0..rounds {
+            for (way, samples) in ways.iter().zip(&mut samples) {
+                let (Ok(program), true) = (&way.programs[at], samples.spent() < peers::BUDGET) else { continue };
+                let took = if at == 0 { place.run(program, Io::Null)? } else { place.at_terminal(program)?.0 };
+                samples.add_after(round, 1, took);
+            }
+        }
+        table.ways(&format!("Ways into a container, {what}"));
+        let direct = samples[0].summary();
+        for (way, samples) in ways.iter().zip(&samples) {
+            let result = way.programs[at].as_ref().map(|_| samples.summary()).map_err(Clone::clone);
+            table.peer(&format!("{}, {what}", way.name), direct, result);
+        }
+    }
+    Ok(())
 }
 
 /// Direct and through bkt by turns.

@@ -34,7 +34,7 @@ fn of_runtime(text: &[u8]) -> Option<Vec<u8>> {
 /// The last part of the cgroup's path that a container's manager has named. Of an id, the twelve digits that are shown to people.
 fn of_cgroup(text: &[u8]) -> Option<Vec<u8>> {
     let parts = text.split(|b| matches!(*b, b'\n' | b'/'));
-    parts.filter_map(of_cgroup_part).last().map(<[u8]>::to_vec)
+    parts.filter_map(of_cgroup_part).next_back().map(<[u8]>::to_vec)
 }
 
 fn of_cgroup_part(part: &[u8]) -> Option<&[u8]> {

@@ -60,7 +60,7 @@ fn with_lingering_it_is_there_before_the_first_login_after_a_reboot() {
         user.name
     };
     host.reboot();
-    eventually("the daemon runs, and nobody has logged in", || host.root(&format!("pgrep -u {name} -f 'bkt bkt-hostd' || true")) != "");
+    eventually("the daemon runs, and nobody has logged in", || !host.root(&format!("pgrep -u {name} -f 'bkt bkt-hostd' || true")).is_empty());
     assert_eq!(host.root("loginctl list-sessions --no-legend"), "");
 }
 

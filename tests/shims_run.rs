@@ -288,7 +288,8 @@ impl User {
              chown -Rh {USER}:{USER} {at} && shift 0 && exec setpriv --reuid {USER} --regid {USER} --init-groups sh -c \"$0\" sh \"$@\""
         );
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", &as_root, &as_user]).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+        // Rootless podman leaves processes behind for its next call; they end with their namespace.
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", &as_root, &as_user]).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
         command.env("HOME", &self.0.0.0).env("USER", "bkt-shims").env("XDG_RUNTIME_DIR", self.0.path("run")).stdin(Stdio::null());
         command.env("CONTAINERS_CONF", self.0.path("containers.conf")).env("CONTAINERS_STORAGE_CONF", self.0.path("storage.conf"));
         command

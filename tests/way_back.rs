@@ -5,6 +5,7 @@ mod support;
 use bkt::proto::message::{self, Bytes, Code, Enter, HandOver, Hello, Pong, Serve, StatusRequest, kind};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -351,11 +352,6 @@ fn without_a_command_it_is_a_login_shell_of_the_container() {
     t.expect("-ash read /run/bkt/bin:/bin\r\n");
     t.send("sleep 1000\r");
     find_below(_guest.bwrap.id(), "sleep");
-    t.send("\x1a");
-    t.expect("Stopped");
-    t.expect("READY> ");
-    t.send("fg\r");
-    t.wait_until_raw();
     t.send("\x03");
     t.expect("READY> ");
     t.send("exit 3\r");
@@ -388,6 +384,99 @@ fn from_another_container_through_the_host_it_is_one_operation() {
     for log in [host.log(), a.log(), b.log()] {
         assert!(log.contains("op-123456789abc"));
     }
+}
+
+#[test]
+fn a_command_named_like_a_link_of_the_guest_is_that_link() {
+    let host = Host::start();
+    let guest = Guest::of(&host, "dev");
+    assert!(guest.boxed.path("/run/bkt/bin/host-exec").is_symlink());
+    // There is no other host-exec in the container: that it is found is the point.
+    let output = enter(&host, "dev", ["host-exec", "sh", "-c", "echo $SERVER_SIDE; exit 8"]).output().unwrap();
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("yes\n", Some(8)), "{}", text(&output.stderr));
+}
+
+#[test]
+fn where_commands_are_restricted_a_container_enters_no_other_and_the_hosts_user_does() {
+    let config = TempDir::new();
+    fs::create_dir(config.0.join("bkt")).unwrap();
+    fs::write(config.0.join("bkt/policy.json"), r#"{"listeners": {"host": {"host_exec": {"default": "deny", "rules": [{"allow": "uname"}]}}}}"#).unwrap();
+    let host = Host::start_with(|daemon| {
+        daemon.env("XDG_CONFIG_HOME", &config.0);
+    });
+    let (dev, other) = (Guest::of(&host, "dev"), Boxed::of(&host));
+    assert_eq!(enter_sh(&host, "exit 3").status().unwrap().code(), Some(3));
+    let refused = other.command(&["/bin/bkt", "enter", "dev", "--", "touch", "/tmp/ran"]).output().unwrap();
+    complaint(&refused, 125, "containers may not enter each other where the host's policy");
+    assert!(!dev.boxed.path("/tmp/ran").exists());
+}
+
+// ---- distrobox shims, and other ways in
+
+/// A home that the containers share, with a distrobox shim for a program in `dev` that says how and where it was called.
+fn home_with_shim(host: &Host) -> TempDir {
+    let home = TempDir::new();
+    let at = |below: &str| home.0.join(below);
+    for directory in [".local/bin", "bin"] {
+        fs::create_dir_all(at(directory)).unwrap();
+    }
+    fs::copy(support::BKT, at(".local/bin/bkt")).unwrap();
+    fs::write(at("bin/tool"), "#!/bin/sh\nprintf '%s|' \"$CONTAINER_ID\" \"$@\"; echo \"$BKT_OP_ID\"; exit 37\n").unwrap();
+    fs::set_permissions(at("bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut add = Command::new(at(".local/bin/bkt"));
+    add.args(["shim", "add", "tool", "--container", "dev", "--source"]).arg(at("bin/tool")).env("HOME", &home.0).env("BKT_SOCKET", host.socket()).env("BKT_SIDE", "host");
+    stdout(add.env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME").output().unwrap());
+    home
+}
+
+#[test]
+fn a_distrobox_shim_goes_by_the_guest_from_the_host_and_from_another_container() {
+    let host = Host::start();
+    let home = home_with_shim(&host);
+    let path = home.0.to_str().unwrap();
+    let _dev = Boxed::of(&host).share(&home.0, path).with("CONTAINER_ID", "dev").guest("dev", &[]).ready(&host);
+    let shim = home.0.join(".local/bin/distrobox/tool");
+    let on_host = Command::new(&shim)
+        .args(["a  b", "", "*"])
+        .env_clear()
+        .env("PATH", "/nowhere")
+        .env("HOME", path)
+        .env("BKT_SOCKET", host.socket())
+        .env("BKT_SIDE", "host")
+        .output()
+        .unwrap();
+    assert_eq!(on_host.status.code(), Some(37), "{}", text(&on_host.stderr));
+    assert!(text(&on_host.stdout).starts_with("dev|a  b||*|op-"), "{}", text(&on_host.stdout));
+
+    let other = Boxed::of(&host).share(&home.0, path);
+    fs::write(other.path("/run/.containerenv"), "name=\"other\"\n").unwrap();
+    let elsewhere = other.command(&[shim.to_str().unwrap(), "a  b"]).env("HOME", path).env("BKT_OP_ID", "op-00000000beef").output().unwrap();
+    assert_eq!((text(&elsewhere.stdout).as_str(), elsewhere.status.code()), ("dev|a  b|op-00000000beef\n", Some(37)), "{}", text(&elsewhere.stderr));
+    assert!(host.children().is_empty() && host.log().contains("handed over to dev"), "the host has run nothing for it");
+}
+
+#[test]
+fn without_a_guest_the_containers_own_tools_do_it_with_arguments_and_status_intact() {
+    let host = Host::start();
+    let tools = TempDir::new();
+    // podman, as far as it is asked: it starts what is not running, and runs the rest of its arguments.
+    let podman = "#!/bin/sh\nif [ $1 = start ]; then echo started $2 >&2; exit; fi\nwhile [ \"$1\" != dev ]; do shift; done; shift; CONTAINER_ID=by-podman exec \"$@\"\n";
+    fs::write(tools.0.join("podman"), podman).unwrap();
+    fs::set_permissions(tools.0.join("podman"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", tools.0.display());
+    // distrobox would come first for an ordinary user; here only podman is asked.
+    let by_podman = |command: &mut Command| command.env("PATH", &path).env("SHELL", "/bin/bash").output().unwrap();
+    let run = by_podman(enter(&host, "dev", ["sh", "-c", "printf '%s|' $CONTAINER_ID \"$@\"; exit 37", "sh", "a  b", "", "*"]).current_dir("/"));
+    assert_eq!((text(&run.stdout).as_str(), run.status.code()), ("by-podman|a  b||*|", Some(37)), "{}", text(&run.stderr));
+    let mut shell = host.bkt(["enter", "dev"]);
+    shell.env("PATH", &path).env("SHELL", "/bin/bash").stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
+    let mut shell = shell.spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(b"shopt -q login_shell && echo $CONTAINER_ID login; exit 6\n").unwrap();
+    let output = shell.wait_with_output().unwrap();
+    assert_eq!((text(&output.stdout).lines().last(), output.status.code()), (Some("by-podman login"), Some(6)), "{}", text(&output.stderr));
+
+    complaint(&by_podman(enter(&host, "dev", ["true"]).env("BKT_FALLBACK", "never")), 125, "switched off (BKT_FALLBACK)");
+    complaint(&by_podman(&mut host.bkt(["enter", "dev", "--cwd", "/", "--", "true"])), 125, "without options");
 }
 
 // ---- nobody there
@@ -499,12 +588,10 @@ fn a_caller_or_guest_that_breaks_the_rules_is_refused_and_leaves_nothing() {
 fn what_a_guest_can_see_of_the_host_is_nothing_but_its_socket() {
     let host = Host::start();
     let dev = Guest::of(&host, "dev");
-    for pid in [dev.pid()] {
-        let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().map(|entry| fs::read_link(entry.path()).unwrap());
-        assert!(
-            links.filter(|link| link.is_absolute() && !link.starts_with("/dev/null")).all(|link| link.ends_with("log") || link == Path::new("/")),
-            "no file of the host's is open in it"
-        );
-    }
+    let links = fs::read_dir(format!("/proc/{}/fd", dev.pid())).unwrap().flatten().map(|entry| fs::read_link(entry.path()).unwrap());
+    assert!(
+        links.filter(|link| link.is_absolute() && !link.starts_with("/dev/null")).all(|link| link.ends_with("log") || link == Path::new("/")),
+        "no file of the host's is open in it"
+    );
     assert_says(dev.log().as_bytes(), "connected to the host's daemon");
 }

@@ -2,12 +2,13 @@
 //! `/bin/true`.
 
 use super::Result;
-use super::place::Place;
+use super::place::{BKT, Place};
 use super::spawn::{Io, Program};
 use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// What measuring one of them may take, in nanoseconds: the slow ones get fewer rounds.
@@ -69,8 +70,63 @@ pub fn all(place: &Place) -> Vec<Peer> {
     let (plain, multiplexed) = ssh(place);
     add("ssh to loopback, connected already", multiplexed);
     add("ssh to loopback", plain);
-    add("podman exec (the other way)", podman(place));
+    add("podman exec (the other way)", podman(place).map(|(container, server)| (container.podman_exec(place, false, TRUE), Some(server))));
     peers
+}
+
+const TRUE: &[&str] = &["/bin/true"];
+
+/// Ways into a container, which has our own root and is podman's: `/bin/true` there, and an interactive shell that ends at once.
+/// The first is the command itself, run by nobody but its caller, on this side.
+pub fn ways_in(place: &Place) -> Result<Vec<Way>> {
+    let (container, server) = podman(place)?;
+    // What the container is started with, where it is ours.
+    let mut start = Command::new(&container.podman);
+    let socket = place.environment().iter().find_map(|e| e.strip_prefix("XDG_RUNTIME_DIR=")).unwrap_or_default().to_string() + "/bkt/host.sock";
+    start.args(["exec", "-d", &container.name, BKT, "bkt-guest", "--daemon", "--idle-timeout", "0", "--name", &container.name, "--socket", &socket]);
+    let started = start.stdin(Stdio::null()).output().map_err(|e| format!("podman: {e}"))?;
+    if !started.status.success() {
+        return Err(format!("not available here: {}", String::from_utf8_lossy(&started.stderr)));
+    }
+    let shell: &[&str] = &["/bin/sh", "-i", "-c", "exit"];
+    let mut pid = Command::new(&container.podman);
+    let pid = pid.args(["inspect", "-f", "{{.State.Pid}}", &container.name]).output().map_err(|e| format!("podman: {e}"))?;
+    let pid = String::from_utf8_lossy(&pid.stdout).trim().to_string();
+    let mut ways = vec![Way { name: "direct", programs: [Ok(place.direct(TRUE)), Ok(place.direct(shell))], _server: Some(server) }];
+    let mut add = |name, made: &dyn Fn(&[&str], bool) -> Result<Program>| {
+        let program = |args: &[&str], terminal: bool| {
+            let program = made(args, terminal)?;
+            let once = || if terminal { place.at_terminal(&program).map(drop) } else { place.run(&program, Io::Null).map(drop) };
+            wait_until(once).map(|()| program)
+        };
+        ways.push(Way { name, programs: [program(TRUE, false), program(shell, true)], _server: None });
+    };
+    add("bkt enter", &|args, _| Ok(place.direct(&[BKT, "--no-delegate", "enter", &container.name, "--"]).with(args)));
+    add("nsenter", &|args, _| Ok(place.direct(&[&installed("nsenter")?, "-t", &pid, "-m", "-p", "-i", "-u", "-r"]).with(args)));
+    add("podman exec", &|args, terminal| Ok(container.podman_exec(place, terminal, args)));
+    add("distrobox-enter", &|args, _| Ok(place.direct(&[&installed("distrobox-enter")?, "-n", &container.name, "--"]).with(args)));
+    Ok(ways)
+}
+
+/// One way into a container.
+pub struct Way {
+    pub name: &'static str,
+    /// `/bin/true`, and a shell at a terminal.
+    pub programs: [Result<Program>; 2],
+    _server: Option<Server>,
+}
+
+/// A container of podman's.
+struct Container {
+    podman: String,
+    name: String,
+}
+
+impl Container {
+    fn podman_exec(&self, place: &Place, terminal: bool, args: &[&str]) -> Program {
+        let options: &[&str] = if terminal { &["-it"] } else { &[] };
+        place.direct(&[&[self.podman.as_str(), "exec"][..], options, &[&self.name]].concat()).with(args)
+    }
 }
 
 /// Tries again until it succeeds, or not any more.
@@ -168,13 +224,16 @@ fn ssh(place: &Place) -> (Made, Made) {
     (Ok((plain, Some(server))), master.map(|master| (multiplexed, Some(master))))
 }
 
-/// Into a container instead of out of one; the same work for the two programs between them. Our own root is the container's.
-fn podman(place: &Place) -> Made {
+/// Into a container instead of out of one; the same work for the two programs between them. Our own root is the container's, and
+/// the daemon's directory is seen in it.
+fn podman(place: &Place) -> Result<(Container, Server)> {
     let podman = installed("podman")?;
-    let name = format!("bkt-bench-{}", std::process::id());
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("bkt-bench-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let seen = format!("{0}:{0}", place.dir.display());
     let mut run = Command::new(&podman);
     run.args(["run", "-d", "--name", &name, "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
-    run.args(["--rootfs", "/:O", "/bin/sleep", "600"]).stdin(Stdio::null());
+    run.args(["-v", &seen, "--rootfs", "/:O", "/bin/sleep", "600"]).stdin(Stdio::null());
     let mut undo = Command::new(&podman);
     undo.args(["rm", "-f", "-t", "0", &name]);
     let mut why = String::new();
@@ -188,8 +247,7 @@ fn podman(place: &Place) -> Made {
         }
         let output = run.output().map_err(|e| format!("podman: {e}"))?;
         if output.status.success() {
-            let server = Server { child: None, undo: Some(undo) };
-            return Ok((place.direct(&[&podman, "exec", &name, "/bin/true"]), Some(server)));
+            return Ok((Container { podman, name }, Server { child: None, undo: Some(undo) }));
         }
         why = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("").chars().take(100).collect();
         let _ = undo.output();

@@ -11,7 +11,6 @@ pub struct Table {
     lines: Vec<String>,
     json: Vec<String>,
     peers: Vec<String>,
-    has_peers: bool,
 }
 
 const HEAD: &str = "                                              direct       through bkt    ratio   difference   to reach";
@@ -32,7 +31,7 @@ impl Table {
             format!(r#""setting": "{}""#, place.note.replace(['"', '\\'], "'")),
             format!(r#""binary_bytes": {size}"#),
         ];
-        Table { lines, json, peers: vec![], has_peers: false }
+        Table { lines, json, peers: vec![] }
     }
 
     /// A start: microseconds.
@@ -68,10 +67,12 @@ impl Table {
         self.json.push(format!(r#""{name}": {}"#, json_of(what)));
     }
 
+    /// What the next peers are compared in.
+    pub fn ways(&mut self, title: &str) {
+        self.lines.extend([String::new(), format!("{title:48} median                       ratio   difference   runs")]);
+    }
+
     pub fn peer(&mut self, name: &str, direct: Summary, result: Result<Summary>) {
-        if !std::mem::replace(&mut self.has_peers, true) {
-            self.lines.extend([String::new(), "Ways to run a host's /bin/true, by turns         median                       ratio   difference   runs".to_string()]);
-        }
         match result {
             Ok(s) => {
                 let ratio = s.median as f64 / direct.median.max(1) as f64;

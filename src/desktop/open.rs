@@ -90,18 +90,27 @@ pub fn open(target: Target, schemes: &str, programs: &mut Programs<'_>, handed: 
 /// The path under which the host has what the descriptor leads to.
 fn place(path: &[u8], file: File, handed: &Path) -> Result<PathBuf> {
     let wrong = |what: &str| Err(Error::new(format!("{} is not opened: {what}", shown(path))));
+    let runs = "such a file runs when it is opened; to run something on the host there is host-exec";
     let base = path.rsplit(|b| *b == b'/').next().unwrap_or(b"");
-    let end = base.iter().rposition(|b| *b == b'.').map_or(&b""[..], |at| &base[at + 1..]);
-    if PROGRAMS.iter().any(|program| end.eq_ignore_ascii_case(program.as_bytes())) {
-        return wrong("such a file runs when it is opened; to run something on the host there is host-exec");
+    if is_program(base) {
+        return wrong(runs);
     }
     let Some(here) = directory::translate(path, paths::HOST_ROOT).map(|p| PathBuf::from(OsStr::from_bytes(p))) else { return wrong("its path is not absolute") };
     match file.metadata() {
-        Ok(about) if (about.is_file() || about.is_dir()) && same_file(&here, &file) => Ok(here),
+        Ok(about) if (about.is_file() || about.is_dir()) && same_file(&here, &file) => match fs::canonicalize(&here) {
+            // Under a harmless name, and some programs look behind links.
+            Ok(real) if real.file_name().is_some_and(|name| is_program(name.as_bytes())) => wrong(runs),
+            _ => Ok(here),
+        },
         Ok(about) if about.is_file() => handed::keep(handed, file, base, MAX_FILE_BYTES),
         Ok(about) if about.is_dir() => wrong("the host does not have this directory"),
         _ => wrong("it is neither a file nor a directory"),
     }
+}
+
+fn is_program(name: &[u8]) -> bool {
+    let end = name.iter().rposition(|b| *b == b'.').map_or(&b""[..], |at| &name[at + 1..]);
+    PROGRAMS.iter().any(|program| end.eq_ignore_ascii_case(program.as_bytes()))
 }
 
 #[cfg(test)]
@@ -149,6 +158,14 @@ mod tests {
             let refused = place(name.as_bytes(), File::open("/dev/null").unwrap(), Path::new("/nowhere")).unwrap_err();
             assert!(refused.text.contains("host-exec"), "{}", refused.text);
         }
+        let directory = std::env::temp_dir().join(format!("bkt-open-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (real, link) = (directory.join("x.desktop"), directory.join("x.txt"));
+        fs::write(&real, "").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let refused = place(link.as_os_str().as_bytes(), File::open(&link).unwrap(), Path::new("/nowhere")).unwrap_err();
+        assert!(refused.text.contains("host-exec"), "{}", refused.text);
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

@@ -63,7 +63,7 @@ const STARTS_PER_TURN: usize = 16;
 /// How often a cgroup that is being ended is looked at, for the few seconds that this takes: what is empty is not waited for.
 const SWEEP_LOOK_MS: u64 = 20;
 /// Connections accepted in one turn, likewise.
-const ACCEPTS_PER_TURN: usize = 16;
+const ACCEPTS_PER_TURN: usize = 64;
 /// What is remembered of a directory: `PATH_MAX`; a longer path cannot be entered anyway.
 const MAX_DIRECTORY_BYTES: usize = 4096;
 /// How long last words may wait to be read.
@@ -462,13 +462,13 @@ impl Daemon {
     // ---- connections
 
     fn on_connections(&mut self) {
-        for _ in 0..ACCEPTS_PER_TURN {
+        for accepted in 0..ACCEPTS_PER_TURN {
             let Some(listener) = &self.listener else { return };
             match socket::accept(listener.as_fd()) {
                 Ok(connection) => {
                     self.on_accepted(connection);
                     // Often it is the only one, and has asked already: it need not wait until we know that nobody else is there.
-                    if self.queue.len() == 1 {
+                    if accepted == 0 && self.queue.len() == 1 {
                         self.start_queued();
                     }
                 }
@@ -739,6 +739,9 @@ impl Daemon {
     fn on_run(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let run: Run<'_> = message::decode(frame.body())?;
         plan::check(&run, frame.fds.len(), &self.context)?;
+        if self.upstream.is_some() && run.capability != Capability::HostExec as u8 {
+            return Err(Refusal::new(Code::Denied, "a guest daemon runs commands, and does nothing else for the host"));
+        }
         let name = match self.policy.allow(&run, &self.context)? {
             Capability::HostExec => plan::name(&run),
             // What it is called is for the caller to claim; what it uses is not.
@@ -1334,6 +1337,7 @@ impl Daemon {
         if !matches!(caller.session.state(), State::Greeting { .. }) {
             return Err(Refusal::new(Code::BadRequest, "a connection enters a container before anything else"));
         }
+        self.policy.allow_enter(|| caller.channel.as_ref().is_some_and(|channel| self.is_of_our_side(channel)))?;
         let Some(guest) = self.guests.named(enter.container.0).map(|guest| guest.id) else {
             let text = format!("{} has no guest daemon here; start one in it: 'bkt-guest --daemon', or enter it by 'bkt-guest --entry'", shown(enter.container.0));
             return Err(Refusal::new(Code::NoGuest, text));
@@ -1342,6 +1346,12 @@ impl Daemon {
         self.guests.entering.push(Entering { caller: id, guest, directory: enter.directory });
         self.hand_over(guest);
         Ok(())
+    }
+
+    /// Whether the process that connected has our own root directory.
+    fn is_of_our_side(&self, channel: &Channel) -> bool {
+        let root = |pid: u32| CString::new(format!("/proc/{pid}/root")).ok().and_then(|path| files::file_id(&path).ok());
+        socket::peer(channel.as_fd()).is_ok_and(|peer| peer.pid != 0 && root(peer.pid) == Some(self.context.root))
     }
 
     /// Passes on who waits for this guest, as far as its link takes it now. A caller stays ours until its connection is on its

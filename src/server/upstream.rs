@@ -21,6 +21,9 @@ const MOST_MS: u64 = 30_000;
 /// How long the host may take to answer our hello: it asks an older guest of our name first.
 const ANSWER_MS: u64 = 3_000;
 
+/// Told what is granted, by the capabilities' names.
+pub type OnGranted = Box<dyn Fn(&[&str])>;
+
 /// What a guest daemon is started with.
 pub struct Wanted {
     pub sockets: Vec<PathBuf>,
@@ -33,7 +36,7 @@ pub struct Wanted {
     /// The release of the host, where it was handed down by whoever started the container; a difference has been told then.
     pub host_release: Option<String>,
     /// Called with what is granted, each time it may have changed.
-    pub on_granted: Box<dyn Fn(&[&str])>,
+    pub on_granted: OnGranted,
 }
 
 /// When to try next, decided from how often it was tried.

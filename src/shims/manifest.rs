@@ -176,8 +176,15 @@ impl Manifest {
     }
 }
 
-/// A name that is dispatched on as an applet would never be a shim.
+/// Names that this executable has a meaning of its own for, besides `bkt` and those that begin with `bkt-`: a link of such a name
+/// is never a shim. A test holds this to the applets' table.
+const CAPABILITIES: &[&str] = &["host-exec", "notify-send", "xdg-open", "podbox-clipboard", "wl-copy", "wl-paste", "xclip", "xsel", "pbcopy", "pbpaste"];
+
 pub fn is_own_name(name: &str) -> bool {
+    is_of_bkt(name) || CAPABILITIES.contains(&name)
+}
+
+fn is_of_bkt(name: &str) -> bool {
     name == "bkt" || name.starts_with("bkt-")
 }
 
@@ -304,7 +311,7 @@ impl Host {
     /// The host's command of this name.
     pub fn named(command: &str) -> Result<Host, String> {
         check_name(command)?;
-        if is_own_name(command) { Err(format!("'{command}' is a name of bkt itself")) } else { Ok(Host::Command(command.to_string())) }
+        if is_of_bkt(command) { Err(format!("'{command}' is a name of bkt itself")) } else { Ok(Host::Command(command.to_string())) }
     }
 }
 
