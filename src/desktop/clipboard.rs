@@ -14,7 +14,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 /// The largest content: it is in memory, once here and once at the program that serves it.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// How often, and how far apart, it is looked whether X's clipboard has what was set.
+/// How often, and how far apart, it is looked whether the clipboard has what was set.
 const SETTLE_TRIES: u32 = 50;
 const SETTLE_MS: u64 = 10;
 
@@ -219,31 +219,46 @@ fn serve(request: &Request, tool: &Tool, programs: &Programs<'_>, mut content: F
         return Err(programs.become_one(program, &args));
     }
     let by_x = !matches!(tool, Tool::Wayland { .. });
-    if by_x && request.once {
-        // A look at it would be the one paste. So the same is there before, should somebody look too early.
+    // On GNOME wl-paste takes the keyboard for a moment: looking is not worth that.
+    if !by_x && programs.var("XDG_CURRENT_DESKTOP").is_some_and(|name| name.ends_with(b"GNOME")) {
+        return programs::succeeded(program, programs.run(program, &args, Some(&content), None)?);
+    }
+    // A look at what is served once would be the one paste.
+    if request.once && by_x {
+        // So the same is there before, should somebody look too early.
         serve(&Request { once: false, ..request.clone() }, tool, programs, content.try_clone().map_err(|e| Error::io("memory", &e))?)?;
         content.rewind().map_err(|e| Error::io("memory", &e))?;
+    } else if request.once {
+        clear(request, tool, programs)?;
+        settle(|| Ok(!is_there(request, tool, programs)))?;
     }
     programs::succeeded(program, programs.run(program, &args, Some(&content), None)?)?;
-    if by_x && !request.once {
-        settle(request, tool, programs, &mut content)?;
+    if request.once {
+        return settle(|| Ok(is_there(request, tool, programs)));
     }
-    Ok(())
+    let asked = Request { newline: false, ..request.clone() };
+    settle(|| {
+        let mut now = memory()?;
+        Ok(fetch(&asked, tool, programs, &now).is_ok() && same(&mut content, &mut now).map_err(|e| Error::io("memory", &e))?)
+    })
 }
 
-/// X's programs say that they are done and take the selection over a moment later, in the background: whoever pastes next must
+/// The programs say that they are done and take the selection over a moment later, in the background: whoever pastes next must
 /// get what was set. Not for ever: somebody else may have set something meanwhile.
-fn settle(request: &Request, tool: &Tool, programs: &Programs<'_>, content: &mut File) -> Result<()> {
-    let asked = Request { newline: false, ..request.clone() };
+fn settle(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     for _ in 0..SETTLE_TRIES {
-        let mut now = memory()?;
-        if fetch(&asked, tool, programs, &now).is_ok() && same(content, &mut now).map_err(|e| Error::io("memory", &e))? {
+        if done()? {
             return Ok(());
         }
         let at = process::monotonic_ms();
         Wait::<()>::with_capacity(0).run(at, Some(at + SETTLE_MS));
     }
     Ok(())
+}
+
+/// Something is offered; to ask that is no paste.
+fn is_there(request: &Request, tool: &Tool, programs: &Programs<'_>) -> bool {
+    memory().is_ok_and(|list| list_types(request, tool, programs, &list).is_ok())
 }
 
 fn same(a: &mut File, b: &mut File) -> io::Result<bool> {
