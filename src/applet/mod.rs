@@ -102,7 +102,8 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     }
     match invocation.name() {
         b"" => bkt::run,
-        name => match named(name) {
+        // A container may have an `xclip` of its own, shown to the host: its link is that, and not the host's clipboard.
+        name => match named(name).filter(|applet| crate::shims::manifest::is_own_name(applet.name) || !distrobox::is_one(invocation)) {
             Some(applet) => applet.entry,
             None if distrobox::is_one(invocation) => distrobox::run,
             None => shim::run,
@@ -137,7 +138,9 @@ mod tests {
             assert!(!applet.help.is_empty());
         }
         assert!(crate::shims::shipped().all(|name| APPLETS.iter().all(|a| a.name != name)));
-        assert!(APPLETS.iter().all(|a| crate::shims::manifest::is_own_name(a.name)), "a shim of that name would be the applet");
+        let drop_ins = APPLETS.iter().filter(|a| !crate::shims::manifest::is_own_name(a.name));
+        // A link of such a name among the host's shims is the capability; as a container's program it is that program.
+        assert!(drop_ins.clone().all(|a| !a.name.contains("bkt")) && drop_ins.count() == 10);
     }
 
     #[test]
@@ -158,5 +161,7 @@ mod tests {
         assert_eq!(executed(c"/home/u/.local/bin/distrobox/cargo", c"cargo"), distrobox::run as *const () as usize);
         assert_eq!(executed(c"/home/u/.local/share/bkt/shims/podman", c"podman"), shim::run as *const () as usize);
         assert_eq!(executed(c"/src/distrobox/bkt", c"bkt"), bkt::run as *const () as usize);
+        assert_eq!(executed(c"/home/u/.local/bin/distrobox/xclip", c"xclip"), distrobox::run as *const () as usize);
+        assert_eq!(executed(c"/home/u/.local/share/bkt/shims/xclip", c"xclip"), clipboard::xclip as *const () as usize);
     }
 }
