@@ -21,7 +21,7 @@ impl Home {
         for directory in [".local/bin", "bin", "run"] {
             fs::create_dir_all(home.path(directory)).unwrap();
         }
-        fs::copy(BKT, home.path(".local/bin/bkt")).unwrap();
+        support::copy_bkt(home.path(".local/bin/bkt"));
         home.script("bin/tool", TOOL);
         home
     }

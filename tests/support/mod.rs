@@ -52,6 +52,12 @@ pub fn complaint(output: &Output, code: i32, part: &str) -> String {
     op_id_at_end(&said)
 }
 
+/// Copies the executable, by another process: were the new file open for writing here, a child that another test forks meanwhile
+/// would hold it open too, and who executes it would hear "Text file busy".
+pub fn copy_bkt(to: impl AsRef<Path>) {
+    assert!(Command::new("cp").arg(BKT).arg(to.as_ref()).status().unwrap().success());
+}
+
 /// Waits until the condition holds; fails the test, saying which one, when it does not in time.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
