@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::{BKT, Host, TempDir, complaint, eventually, lives, state, stdout, text};
+use support::{Host, TempDir, complaint, eventually, lives, state, stdout, text};
 
 /// Programs of the machine that the set-ups have in their PATH, and no others: what the machine has besides decides nothing.
 const TOOLS: &[&str] = &["sh", "bash", "env", "cat", "chmod", "ln", "rm", "mv", "sed", "sleep", "true", "prlimit", "tail", "touch", "uname"];
