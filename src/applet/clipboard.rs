@@ -348,7 +348,7 @@ mod tests {
             Ok(Typed::With(request, Content::Text(content))) => format!("{} < '{}'", text(&request), shown(&content)),
             Ok(Typed::With(request, Content::Files(files))) => format!("{} < {files:?}", text(&request)),
             Ok(Typed::Help) => "help".into(),
-            Err(error) => error.text,
+            Err(error) => error.into_text(),
         }
     }
 

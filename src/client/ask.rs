@@ -176,7 +176,7 @@ fn ask<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8, wit
         match channel.next_frame().map_err(unreadable)? {
             Some(frame) if frame.header.kind == answer => return Ok(frame),
             Some(frame) if frame.header.kind == kind::Refused => {
-                let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.text))?;
+                let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.into_text()))?;
                 return Err(Error::new(refused.text));
             }
             Some(frame) => return Err(Error::new(format!("the daemon answered with a message of kind {}, which we do not know", frame.header.kind))),

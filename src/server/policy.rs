@@ -49,7 +49,7 @@ impl InForce {
                     Some(text) => document::parse(text).unwrap_or_else(|_| Policy::nothing()),
                 };
                 log::error!("{}; the policy stays as it was", error.text);
-                InForce { policy, path, text: before, error: error.text }
+                InForce { policy, path, text: before, error: error.into_text() }
             }
         }
     }

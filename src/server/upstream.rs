@@ -235,7 +235,7 @@ impl Upstream {
     fn on_refused(&mut self, frame: &Frame, now: u64) {
         let (code, text) = match message::decode::<message::Refused<'_>>(frame.body()) {
             Ok(refused) => (Code::from_number(refused.code), refused.text.to_string()),
-            Err(refusal) => (Code::Internal, refusal.text),
+            Err(refusal) => (Code::Internal, refusal.into_text()),
         };
         let error = Error::new(format!("the host's daemon refuses: {text}"));
         if matches!(code, Code::Busy | Code::ShuttingDown | Code::TooSlow | Code::Internal) { self.fail(now, error) } else { self.end(Some(error)) }

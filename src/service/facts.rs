@@ -74,7 +74,7 @@ pub fn manager(invocation: &Invocation) -> Manager {
     if Path::new("/run/systemd/system").is_dir() {
         return match ask_systemd(invocation) {
             Ok(unit) => Manager::Systemd(unit),
-            Err(e) => Manager::Unreachable(e.text),
+            Err(e) => Manager::Unreachable(e.into_text()),
         };
     }
     let desktop = ["XDG_CURRENT_DESKTOP", "WAYLAND_DISPLAY", "DISPLAY"].iter().any(|name| invocation.var(name).is_some());

@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_daemon_of_somebody_else_and_a_changed_unit_are_said_and_left() {
-        let error = install(&facts(None, daemon(3, "2"), Unit::default())).unwrap_err().text;
+        let error = install(&facts(None, daemon(3, "2"), Unit::default())).unwrap_err().into_text();
         assert!(error.contains("by hand") && error.contains("3 commands"), "{error}");
         let mut changed = facts(Some("[Service]\n".into()), None, Unit::default());
         assert!(install(&changed).unwrap_err().text.contains("--force"));
