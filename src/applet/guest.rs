@@ -129,7 +129,7 @@ fn enter(call: &Call, typed: &Typed) -> Error {
     let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
     let args: Vec<CString> = daemon_arguments(typed).into_iter().filter_map(|arg| CString::new(arg).ok()).collect();
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
-    let started = entry::own_executable().and_then(|own| entry::start_in_background(&own, &args, &env).map_err(|e| Error::io("start the guest daemon", &e)));
+    let started = process::own_path().and_then(|own| entry::start_in_background(&own, &args, &env).map_err(|e| Error::io("start the guest daemon", &e)));
     if let Err(error) = started {
         output::complain(&format!("bkt: {}; going on without it ({})", error.text, call.op));
     }
@@ -156,7 +156,7 @@ fn daemon_arguments(typed: &Typed) -> Vec<Vec<u8>> {
 fn places(call: &Call, typed: &Typed) -> Result<(Vec<u8>, Places)> {
     let name = typed.name.clone().or_else(|| container::name(&call.invocation));
     let name = name.ok_or_else(|| Error::new("nothing says what this container is called; say it with --name"))?;
-    let own = PathBuf::from(OsString::from_vec(entry::own_executable()?.into_bytes()));
+    let own = PathBuf::from(OsString::from_vec(process::own_path()?.into_bytes()));
     let places = Places::make(&paths::runtime_directory(&call.invocation, process::user()), &name, own)?;
     Ok((name, places))
 }

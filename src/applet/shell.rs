@@ -62,7 +62,7 @@ pub fn init(call: &Call, args: &[OsString]) -> Result<End> {
         return Err(Error::new("HOME is not set, or no absolute path: where the shims are cannot be told"));
     };
     let shims = if local::side(&call.invocation) == Side::Container { shims } else { Default::default() };
-    let program = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+    let program = process::own_path()?;
     let distrobox = home.join(".local/bin/distrobox");
     let values = [
         ("_bkt_program", program.to_bytes()),

@@ -1,6 +1,6 @@
 //! The start of a container: the daemon goes into the background, the container's command takes our place.
 
-use crate::error::{Error, Result, reason};
+use crate::error::{Error, reason};
 use crate::exit;
 use crate::invocation::Invocation;
 use crate::process::program;
@@ -83,11 +83,6 @@ pub fn with_path_first(invocation: &Invocation, directory: &Path) -> (Vec<CStrin
     let kept = invocation.env.iter().filter(|entry| !entry.to_bytes().starts_with(b"PATH=")).map(|entry| (*entry).to_owned());
     let env = kept.chain(CString::new([b"PATH=", &path[..]].concat())).collect();
     (env, path)
-}
-
-/// The options that the daemon is to have, or an error where the executable cannot be named.
-pub fn own_executable() -> Result<CString> {
-    process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))
 }
 
 #[cfg(test)]

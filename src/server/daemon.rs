@@ -212,7 +212,7 @@ impl Daemon {
         signals::reset_all();
         let inheritance = process::inheritance();
         let signals = SignalReader::new(SignalSet::ALL).map_err(|e| Error::io("signalfd", &e))?;
-        let own_executable = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+        let own_executable = process::own_path()?;
         let user = process::user();
         let saved = match options.resume {
             Some(number) => Some(reload::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),

@@ -48,7 +48,7 @@ pub struct Files {
 
 impl Files {
     pub fn of(invocation: &Invocation) -> Result<Files> {
-        let bkt = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+        let bkt = process::own_path()?;
         let config = paths::config_directory(invocation).ok_or_else(|| Error::new("HOME is not set: there is no place for a unit"))?;
         let config = config.parent().unwrap_or(Path::new("/"));
         Ok(Files {

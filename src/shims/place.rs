@@ -109,7 +109,7 @@ pub fn is_own(directory: &Path, target: &Path, own: &Path) -> bool {
 /// The path to this executable that stays right: `~/.local/bin/bkt` or the `bkt` of PATH where that is us, since an upgrade
 /// replaces those; else the file itself.
 pub fn own_path(bin: &Path, invocation: &Invocation) -> Result<PathBuf> {
-    let exe = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+    let exe = process::own_path()?;
     let exe = PathBuf::from(std::ffi::OsString::from_vec(exe.into_bytes()));
     let path = invocation.var("PATH").unwrap_or_default().split(|&b| b == b':').filter(|d| d.starts_with(b"/")).map(|d| Path::new(OsStr::from_bytes(d)));
     let named = std::iter::once(bin).chain(path).map(|directory| directory.join("bkt"));
