@@ -1,9 +1,9 @@
 //! What the machine is like, as far as a service of its user is concerned.
 
+use crate::checks::unit::UNIT;
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::paths;
-use crate::service::unit::NAME;
 use crate::sys::process;
 use std::ffi::OsStr;
 use std::fs;
@@ -53,7 +53,7 @@ impl Files {
         let config = config.parent().unwrap_or(Path::new("/"));
         Ok(Files {
             bkt: Path::new(OsStr::from_bytes(bkt.as_bytes())).to_path_buf(),
-            unit: config.join("systemd/user").join(NAME),
+            unit: config.join("systemd/user").join(UNIT),
             autostart: config.join("autostart/bkt-hostd.desktop"),
         })
     }
@@ -82,7 +82,7 @@ pub fn manager(invocation: &Invocation) -> Manager {
 }
 
 fn ask_systemd(invocation: &Invocation) -> Result<Unit> {
-    let shown = systemctl(invocation, &["show", "--property=ActiveState,MainPID,UnitFileState,FragmentPath", NAME])?;
+    let shown = systemctl(invocation, &["show", "--property=ActiveState,MainPID,UnitFileState,FragmentPath", UNIT])?;
     let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or("").to_string();
     Ok(Unit {
         state: value("ActiveState"),

@@ -3,9 +3,6 @@
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// The unit's name.
-pub const NAME: &str = "bkt-hostd.service";
-
 /// What stands before the sum in the first line of each file.
 const SUM: &str = "sum ";
 
