@@ -10,7 +10,7 @@ use crate::process::{environment, program, tool};
 use crate::proto::message::OF_THE_SESSION;
 use crate::sys::launch::REFUGE_MODE;
 use crate::sys::socket;
-use crate::{document, logging, paths, policy};
+use crate::{document, logging, paths};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsFd;
@@ -284,7 +284,7 @@ impl Patient<'_> {
         let Some(path) = paths::policy_file(self.invocation) else {
             return Checked { check: "policy", about: "no home directory, and no policy".to_string(), findings: vec![] };
         };
-        let read = document::read_text(&path).and_then(|text| text.map(|text| document::parse_file::<Policy>(&path, &text).map(|_| policy::stamp(&text))).transpose());
+        let read = document::read_text(&path).and_then(|text| text.map(|text| document::parse_file::<Policy>(&path, &text).map(|_| document::stamp(&text))).transpose());
         let about = if matches!(read, Ok(None)) { "everything is allowed: there is no policy file".to_string() } else { path.display().to_string() };
         let findings = match (read, self.running()) {
             (Err(wrong), Some(_)) => Some(files::document(&path, &wrong.text, "the policy that was read before stays in force, and a new daemon would not start")),
