@@ -204,11 +204,11 @@ impl Patient<'_> {
         let differing: Vec<&str> = OF_THE_SESSION.iter().copied().filter(|name| *name != "PATH" && differs(name)).collect();
         findings.extend(surroundings::fresh(&differing, starter));
         if let Some(sessions) = own("PATH").or_else(|| managers("PATH")) {
-            let has = look::directories(daemons.var("PATH").unwrap_or(program::DEFAULT_PATH));
+            let has: Vec<&Path> = program::directories(daemons.var("PATH").unwrap_or(program::DEFAULT_PATH)).collect();
             // Login shells differ on those: a user has them in one and not in the other.
-            let is_for_root = |d: &PathBuf| d.file_name().is_some_and(|name| name == "sbin");
-            let lacks = |d: &PathBuf| !has.contains(d) && !self.shims.contains(d) && !is_for_root(d) && d.is_dir();
-            let mut missing: Vec<String> = look::directories(sessions).into_iter().filter(lacks).map(|d| d.display().to_string()).collect();
+            let is_for_root = |d: &Path| d.file_name().is_some_and(|name| name == "sbin");
+            let lacks = |d: &&Path| !has.contains(d) && !self.shims.iter().any(|shims| shims == d) && !is_for_root(d) && d.is_dir();
+            let mut missing: Vec<String> = program::directories(sessions).filter(lacks).map(|d| d.display().to_string()).collect();
             missing.dedup();
             findings.extend(surroundings::path(&missing, starter));
         }
@@ -242,7 +242,7 @@ impl Patient<'_> {
         let mut before = Vec::new();
         for shim in look::names(shims) {
             let earlier = path[..position.unwrap_or(0)].iter().map(|d| d.join(shim.file_name().unwrap_or_default()));
-            before.extend(earlier.filter(|p| look::is_program(p) && !look::leads_to_us(p)));
+            before.extend(earlier.filter(|p| program::is_executable(p) && !look::leads_to_us(p)));
         }
         let findings = search::in_container(shims, !look::names(shims).is_empty(), position, &before);
         Checked { check: "path", about: format!("shims in {}", shims.display()), findings: findings.into_iter().collect() }
@@ -268,7 +268,7 @@ impl Patient<'_> {
         let names = own.iter().filter_map(|p| Some(p.file_name()?.as_bytes())).chain(self.known.iter().map(|name| name.as_bytes()));
         for name in names {
             let candidates = program::candidates(name, path, self.shims).paths.into_iter().map(|c| PathBuf::from(OsStr::from_bytes(c.to_bytes())));
-            if let Some(found) = candidates.filter(|p| look::is_program(p)).find(|p| !look::leads_to_us(p))
+            if let Some(found) = candidates.filter(|p| program::is_executable(p)).find(|p| !look::leads_to_us(p))
                 && look::is_copy_of_us(&found)
                 && !findings.iter().any(|f: &Finding| f.what.starts_with(&*found.to_string_lossy()))
             {
@@ -297,7 +297,7 @@ impl Patient<'_> {
 
     fn check_bridges(&self) -> Checked {
         let path = look::own_path(self.invocation);
-        let there: Vec<&str> = self.bridges.iter().copied().filter(|bridge| path.iter().any(|d| look::is_program(&d.join(bridge)))).collect();
+        let there: Vec<&str> = self.bridges.iter().copied().filter(|bridge| path.iter().any(|d| program::is_executable(&d.join(bridge)))).collect();
         let about = if there.is_empty() { "none: without the daemon, shims end with 125".to_string() } else { format!("{} where the daemon is not there", there.join(", ")) };
         let findings = self.bridges_wrong.iter().map(|wrong| surroundings::variable("BKT_FALLBACK", wrong)).collect();
         Checked { check: "fallback", about, findings }

@@ -6,8 +6,9 @@
 use crate::document;
 use crate::error::{Error, Result};
 use crate::logging::shown;
+use crate::process::program::is_executable;
 use crate::shims::manifest::{Host, Manifest, Mode, Shim};
-use crate::shims::place::{self, AS, Places, is_program};
+use crate::shims::place::{self, AS, Places};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -163,7 +164,7 @@ impl Facts {
         // Only a home is seen from everywhere.
         let seen = |shim: &&Shim, path: &Path| shim.mode() == Mode::HostOnly || path.starts_with(&places.home);
         let sources = manifest.shims.iter().filter_map(|shim| Some((shim, places.expand(shim.source.as_deref()?))));
-        let missing = sources.filter(|(shim, path)| seen(shim, path) && !is_program(path)).map(|(_, path)| path);
+        let missing = sources.filter(|(shim, path)| seen(shim, path) && !is_executable(path)).map(|(_, path)| path);
         Facts { wanted: wanted.collect(), left, missing: missing.collect() }
     }
 }
