@@ -180,8 +180,7 @@ impl Patient<'_> {
         };
         let supervised = self.running().is_some_and(|r| r.supervised);
         let findings = unit::judge(Unit { enabled, active, running: self.running().is_some(), supervised });
-        let user = self.invocation.var("USER").or_else(|| self.invocation.var("LOGNAME")).unwrap_or(b"");
-        let lingers = Path::new("/var/lib/systemd/linger").join(OsStr::from_bytes(user)).is_file();
+        let lingers = paths::linger_mark(self.invocation).is_some_and(|mark| mark.exists());
         let about = format!("{enabled}, {active}; {}", if lingers { "it outlives your logout" } else { "it ends with your last session ('loginctl enable-linger' keeps it)" });
         Checked { check: "unit", about, findings: findings.into_iter().collect() }
     }

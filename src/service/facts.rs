@@ -89,14 +89,8 @@ fn ask_systemd(invocation: &Invocation) -> Result<Unit> {
         main_pid: value("MainPID").parse().unwrap_or(0),
         enabled: value("UnitFileState"),
         file: value("FragmentPath"),
-        lingers: lingers(invocation),
+        lingers: paths::linger_mark(invocation).is_some_and(|mark| mark.exists()),
     })
-}
-
-/// As logind keeps it, loginctl(1).
-fn lingers(invocation: &Invocation) -> bool {
-    let user = invocation.var("USER").or_else(|| invocation.var("LOGNAME"));
-    user.is_some_and(|user| !user.contains(&b'/') && Path::new("/var/lib/systemd/linger").join(OsStr::from_bytes(user)).exists())
 }
 
 /// Asks, or tells, the user's systemd something; its answer, or a sentence with its own words.
