@@ -2,6 +2,7 @@
 //! away again, and nothing of anybody else's.
 
 use crate::error::{Error, Result};
+use crate::sys::files;
 use std::cell::RefCell;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -135,10 +136,7 @@ impl Places {
             Ok(now) if now.file_name() != self.own.file_name() => return Err(io::Error::other(format!("leads to {}, and is left as it is", now.display()))),
             _ => {}
         }
-        // Under another name first: nobody finds the name missing, or a file that is not ours replaced.
-        let fresh = self.bin().join(format!(".{name}-{}", std::process::id()));
-        symlink(&self.own, &fresh)?;
-        fs::rename(&fresh, &path).inspect_err(|_| drop(fs::remove_file(&fresh)))
+        files::put_link(&path, &self.own)
     }
 
     fn unlink(&self, name: &str) -> io::Result<()> {

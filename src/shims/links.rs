@@ -9,12 +9,11 @@ use crate::logging::shown;
 use crate::process::program::is_executable;
 use crate::shims::manifest::{Host, Manifest, Mode, Shim};
 use crate::shims::place::{self, AS, Places};
+use crate::sys::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// The list that comes with bkt: one name a line, `#` begins a comment.
@@ -249,16 +248,9 @@ pub fn apply(steps: &[Step], record: &mut Record, places: &Places) -> Result<()>
     if record.host_only.len() != known { document::write(&places.record, &document::text(record)) } else { Ok(()) }
 }
 
-/// Under another name first: there is no moment without a link, and an existing one is replaced as a whole.
 fn make(path: &Path, target: &Path) -> Result<()> {
-    let failed = |e: io::Error| Error::io(format!("make the link {}", path.display()), &e);
-    let fresh = path.with_file_name(format!(".bkt-{}", std::process::id()));
-    path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
-    let _ = fs::remove_file(&fresh);
-    symlink(target, &fresh).and_then(|()| fs::rename(&fresh, path)).map_err(|e| {
-        let _ = fs::remove_file(&fresh);
-        failed(e)
-    })
+    let directory_made = path.parent().map_or(Ok(()), fs::create_dir_all);
+    directory_made.and_then(|()| files::put_link(path, target)).map_err(|e| Error::io(format!("make the link {}", path.display()), &e))
 }
 
 /// Everything that is not as the manifest has it, from what was seen.
