@@ -65,7 +65,7 @@ struct Typed {
 }
 
 pub fn run(call: &Call) -> Result<End> {
-    let all: Vec<OsString> = call.invocation.args.iter().skip(1).map(|a| OsStr::from_bytes(a.to_bytes()).to_os_string()).collect();
+    let all = call.typed();
     let mut typed = Typed { verbosity: 0, delegate: true };
     let mut parser = Parser::from_args(all.clone());
     let wrong = |e: lexopt::Error| usage(e, "bkt");

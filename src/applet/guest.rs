@@ -12,7 +12,7 @@ use crate::server::upstream;
 use crate::sys::process;
 use lexopt::{Arg, Parser, ValueExt};
 use std::cell::Cell;
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -69,8 +69,7 @@ enum Read {
 }
 
 pub fn run(call: &Call) -> Result<End> {
-    let args = call.invocation.args.iter().skip(1).map(|a| OsStr::from_bytes(a.to_bytes()).to_os_string()).collect();
-    match read(args)? {
+    match read(call.typed())? {
         Read::Print(text) => {
             output::print(&text);
             Ok(End::Code(0))

@@ -36,6 +36,8 @@ use crate::opid::OpId;
 use crate::process::environment;
 use crate::sys::files;
 use log::LevelFilter;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// The release, as in `bkt --version`.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
@@ -111,6 +113,11 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
 }
 
 impl Call {
+    /// What was typed after the name.
+    fn typed(&self) -> Vec<OsString> {
+        self.invocation.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()).to_os_string()).collect()
+    }
+
     /// Starts the log of a program that people call.
     fn start_log(&self, verbosity: u8) {
         logging::start(logging::Format::Client, LevelFilter::Warn, verbosity, self.invocation.var("BKT_LOG"));
