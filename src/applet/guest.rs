@@ -5,7 +5,7 @@ use crate::container;
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::guest::entry;
-use crate::guest::places::{CAPABILITIES, Places};
+use crate::guest::places::Places;
 use crate::paths;
 use crate::server::daemon::{self, GuestOptions, Options};
 use crate::server::upstream;
@@ -176,7 +176,6 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
     let wanted = upstream::Wanted {
         sockets: typed.socket.map_or_else(|| call.sockets(), |socket| vec![socket]),
         container,
-        capabilities: CAPABILITIES,
         reconnect: typed.reconnect,
         idle_ms: (typed.idle_s > 0).then(|| typed.idle_s.saturating_mul(1_000)),
         host_release: invocation.var("BKT_HOST_VERSION").map(|release| String::from_utf8_lossy(release).into_owned()),

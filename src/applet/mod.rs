@@ -136,6 +136,7 @@ fn usage(what: impl std::fmt::Display, help: &str) -> crate::error::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::capability::Capability;
 
     #[test]
     fn every_name_stands_once_and_says_what_it_is() {
@@ -145,6 +146,8 @@ mod tests {
         }
         assert!(crate::shims::shipped().all(|name| APPLETS.iter().all(|a| a.name != name)));
         assert!(APPLETS.iter().all(|a| crate::shims::manifest::is_own_name(a.name)), "a shim of that name would be the applet");
+        let interceptors = || Capability::ALL.iter().flat_map(|capability| capability.names());
+        assert!(interceptors().all(|name| APPLETS.iter().any(|a| a.name == *name)), "a guest's link of that name would be a shim");
     }
 
     #[test]
