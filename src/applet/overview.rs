@@ -80,15 +80,10 @@ struct Failure<'a> {
     text: &'a str,
 }
 
-/// What the container is called: as its runtime wrote it down, else as it says.
-fn own_name(call: &Call) -> Vec<u8> {
-    container::name(&call.invocation).unwrap_or_default()
-}
-
 /// As a person sees it, and as a program does.
 fn one_side(call: &Call, place: &Place) -> (String, String) {
     let side = if place.side == Side::Host { "host" } else { "container" };
-    let name = if place.side == Side::Host { String::new() } else { shown(&own_name(call)) };
+    let name = if place.side == Side::Host { String::new() } else { shown(&container::name(&call.invocation).unwrap_or_default()) };
     let running = match &place.found {
         Ok(Found::Running(status)) => Some(status),
         _ => None,
