@@ -36,6 +36,8 @@ use crate::opid::OpId;
 use crate::process::environment;
 use crate::sys::files;
 use log::LevelFilter;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// The release, as in `bkt --version`.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
@@ -112,6 +114,11 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
 }
 
 impl Call {
+    /// What was typed after the name.
+    fn typed(&self) -> Vec<OsString> {
+        self.invocation.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()).to_os_string()).collect()
+    }
+
     /// Starts the log of a program that people call.
     fn start_log(&self, verbosity: u8) {
         logging::start(logging::Format::Client, LevelFilter::Warn, verbosity, self.invocation.var("BKT_LOG"));
@@ -130,6 +137,7 @@ fn usage(what: impl std::fmt::Display, help: &str) -> crate::error::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::capability::Capability;
 
     #[test]
     fn every_name_stands_once_and_says_what_it_is() {
@@ -141,6 +149,8 @@ mod tests {
         let drop_ins = APPLETS.iter().filter(|a| !crate::shims::manifest::is_own_name(a.name));
         // A link of such a name among the host's shims is the capability; as a container's program it is that program.
         assert!(drop_ins.clone().all(|a| !a.name.contains("bkt")) && drop_ins.count() == 10);
+        let interceptors = || Capability::ALL.iter().flat_map(|capability| capability.names());
+        assert!(interceptors().all(|name| APPLETS.iter().any(|a| a.name == *name)), "a guest's link of that name would be a shim");
     }
 
     #[test]
