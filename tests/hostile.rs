@@ -86,7 +86,7 @@ fn what_is_no_frame_is_refused_by_name_with_the_operations_id_and_one_line() {
         let (found, sentence, found_id) = peer.refusal();
         assert_eq!((found, found_id), (code, id), "{what}: {sentence}");
     }
-    assert!(host.log().lines().filter(|line| line.contains("op-00abcdef0123")).count() >= 255 - 16);
+    assert!(host.log().lines().filter(|line| line.contains("op-00abcdef0123")).count() >= 240);
     account.close(count);
 }
 
