@@ -2,7 +2,7 @@
 
 use crate::opid::OpId;
 use crate::proto::channel::{Channel, Frame};
-use crate::server::reload::{SavedCaller, SavedChild, SavedConnection};
+use crate::server::saved::{SavedCaller, SavedChild, SavedConnection};
 use crate::server::session::{Session, State};
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::Launch;

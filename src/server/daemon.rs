@@ -2,9 +2,9 @@
 //!
 //! Each turn: say what is waited for, wait, read what came, start what is queued, look at the clock. What a message means is
 //! decided by `session`; here it is done. Children are waited for in one place, `reap`. Three chapters of it have files of their
-//! own below: `reloading`, `status`, and `switchboard`.
+//! own below: `reload`, `status`, and `switchboard`.
 
-mod reloading;
+mod reload;
 mod status;
 mod switchboard;
 
@@ -28,7 +28,7 @@ use crate::server::listener::Listener;
 use crate::server::monitor::{self, Heard, Order, Word};
 use crate::server::plan::{self, Context, Decided};
 use crate::server::policy::InForce;
-use crate::server::reload::{self, SavedListener};
+use crate::server::saved::{self, SavedListener};
 use crate::server::seen::Containers;
 use crate::server::session::{Action, Event, State, TERM_GRACE_MS, Terms};
 use crate::server::table::Table;
@@ -38,7 +38,7 @@ use crate::sys::launch::{Launch, Report};
 use crate::sys::process::{self, Change};
 use crate::sys::signals::{self, Group, SignalReader, SignalSet, Target};
 use crate::sys::{allocator, socket};
-use reloading::Reloading;
+use reload::Reloading;
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -112,7 +112,7 @@ pub const STATE_UNDERSTOOD: u8 = 100;
 /// Checks that the state in a descriptor can be read by this binary: what a running daemon asks before it becomes us.
 pub fn check_state(number: RawFd) -> Result<()> {
     let fd = files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?;
-    reload::read(fd).map(drop)
+    saved::read(fd).map(drop)
 }
 
 /// Serves until told to end.
@@ -178,7 +178,7 @@ impl Daemon {
         let own_executable = process::own_path()?;
         let user = process::user();
         let saved = match options.resume {
-            Some(number) => Some(reload::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),
+            Some(number) => Some(saved::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),
             None => None,
         };
         let policy = match &saved {

@@ -10,7 +10,7 @@ use crate::server::daemon::{Daemon, LAST_WORDS_MS, STATE_UNDERSTOOD};
 use crate::server::errors::Errors;
 use crate::server::guests::Guests;
 use crate::server::listener::Listener;
-use crate::server::reload::{self, Saved, SavedListener};
+use crate::server::saved::{self, Saved, SavedListener};
 use crate::server::seen::Containers;
 use crate::server::session::{Event, State};
 use crate::sys::files::FileId;
@@ -52,7 +52,7 @@ impl Daemon {
     }
 
     fn start_probe(&mut self) -> Result<()> {
-        let state = reload::write(&self.save())?;
+        let state = saved::write(&self.save())?;
         let null = File::options().read(true).write(true).open("/dev/null").map_err(|e| Error::io("open /dev/null", &e))?;
         let plan = Plan {
             candidates: vec![self.context.own_executable.clone()],
@@ -149,15 +149,15 @@ impl Daemon {
         for rival in self.guests.rivals() {
             self.refuse(rival, Refusal::new(Code::Busy, "the daemon is being reloaded; try again"));
         }
-        let failure = match reload::write(&self.save()) {
+        let failure = match saved::write(&self.save()) {
             Ok(state) => {
                 let state = OwnedFd::from(state);
                 let kept = self.kept_descriptors(&state);
-                let error = match reload::keep_open(&kept, true) {
+                let error = match saved::keep_open(&kept, true) {
                     Ok(()) => self.exec_next(&state),
                     Err(e) => e,
                 };
-                let _ = reload::keep_open(&kept, false);
+                let _ = saved::keep_open(&kept, false);
                 Error::io("execute the new binary", &error)
             }
             Err(error) => error,
