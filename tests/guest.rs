@@ -138,7 +138,7 @@ fn the_hello_says_version_name_and_wanted_capabilities() {
     let said = peer.expect(kind::Serve);
     let serve: message::Serve<'_> = message::decode(&said.body).unwrap();
     assert_eq!((serve.hello.release, serve.hello.container.0, serve.returns), (env!("CARGO_PKG_VERSION"), &b"dev"[..], false));
-    assert_eq!(serve.hello.capabilities, ["notify", "xdg_open", "clipboard", "host_exec"]);
+    assert_eq!(serve.hello.capabilities, ["host_exec", "notify", "xdg_open", "clipboard"]);
 }
 
 #[test]

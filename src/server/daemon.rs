@@ -1,10 +1,14 @@
 //! The daemon's loop: one thread, one `poll`, no wake-up while nothing happens.
 //!
 //! Each turn: say what is waited for, wait, read what came, start what is queued, look at the clock. What a message means is
-//! decided by `session`; here it is done. Children are waited for in one place, `reap`.
+//! decided by `session`; here it is done. Children are waited for in one place, `reap`. Three chapters of it have files of their
+//! own below: `reload`, `status`, and `switchboard`.
+
+mod reload;
+mod status;
+mod switchboard;
 
 use crate::checks::{self, Mend};
-use crate::document;
 use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::exit::End;
@@ -15,27 +19,28 @@ use crate::process::environment;
 use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
-use crate::proto::message::{self, Bytes, Code, Message, Past, Refusal, Run, kind};
+use crate::proto::message::{self, Code, Message, Refusal, Run, kind};
+use crate::server::caller::{Caller, Child};
 use crate::server::cgroups::Cgroups;
 use crate::server::errors::Errors;
-use crate::server::guests::{Entering, Guest, Guests, Verdict};
+use crate::server::guests::Guests;
 use crate::server::listener::Listener;
 use crate::server::monitor::{self, Heard, Order, Word};
 use crate::server::plan::{self, Context, Decided};
 use crate::server::policy::InForce;
-use crate::server::reload::{self, Saved, SavedCaller, SavedChild, SavedConnection, SavedListener};
+use crate::server::saved::{self, SavedListener};
 use crate::server::seen::Containers;
-use crate::server::session::{Action, Event, Session, State, TERM_GRACE_MS, Terms};
+use crate::server::session::{Action, Event, State, TERM_GRACE_MS, Terms};
 use crate::server::table::Table;
-use crate::server::upstream::{self, Said, Upstream};
-use crate::sys::allocator;
+use crate::server::upstream::{self, Upstream};
 use crate::sys::files::{self, FileId};
-use crate::sys::launch::{Launch, Place, Plan, Report, Strings};
+use crate::sys::launch::{Launch, Report};
 use crate::sys::process::{self, Change};
 use crate::sys::signals::{self, Group, SignalReader, SignalSet, Target};
-use crate::sys::socket;
+use crate::sys::{allocator, socket};
+use reload::Reloading;
 use std::collections::VecDeque;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -68,8 +73,6 @@ const ACCEPTS_PER_TURN: usize = 64;
 const MAX_DIRECTORY_BYTES: usize = 4096;
 /// How long last words may wait to be read.
 const LAST_WORDS_MS: u64 = 2_000;
-/// How long the new binary may take to say that it understands our state.
-const PROBE_MS: u64 = 2_000;
 /// Warnings about descriptors are not repeated sooner: they come and go with every connection.
 const SAME_WARNING_MS: u64 = 60_000;
 
@@ -109,7 +112,7 @@ pub const STATE_UNDERSTOOD: u8 = 100;
 /// Checks that the state in a descriptor can be read by this binary: what a running daemon asks before it becomes us.
 pub fn check_state(number: RawFd) -> Result<()> {
     let fd = files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?;
-    reload::read(fd).map(drop)
+    saved::read(fd).map(drop)
 }
 
 /// Serves until told to end.
@@ -117,46 +120,6 @@ pub fn serve(options: Options) -> Result<End> {
     let mut daemon = Daemon::start(options)?;
     daemon.run();
     daemon.finish()
-}
-
-/// A connection and what became of it.
-struct Caller {
-    channel: Option<Channel>,
-    session: Session,
-    op: Option<OpId>,
-    /// The run that waits for its turn.
-    request: Option<Frame>,
-    child: Option<Child>,
-    /// The command's group, where its leader's number is not enough.
-    group: Option<Group>,
-    /// The command's own, where there are such.
-    cgroup: Option<String>,
-    /// The pty's leader, until it goes to the client.
-    leader: Option<OwnedFd>,
-    name: Vec<u8>,
-    /// For the sentence that says it could not be entered.
-    directory: Vec<u8>,
-    /// Identity of the directory of a caller that was handed over.
-    origin: Option<FileId>,
-    questions: u32,
-    since_ms: u64,
-    /// The connection is to be closed once everything is sent, at the latest then.
-    close_by: Option<u64>,
-}
-
-enum Child {
-    /// The launch is waited for once it is watched; before, its end (SIGCHLD) tells of both.
-    Direct { pid: u32, launch: Option<Launch>, watched: bool, ended: bool },
-    /// The link is `None` once the monitor has closed it.
-    Monitored { monitor: Option<u32>, link: Option<OwnedFd>, command: u32 },
-}
-
-struct Reloading {
-    probe: u32,
-    launch: Option<Launch>,
-    by: u64,
-    /// Asked for once more meanwhile: the binary may be another one again.
-    again: bool,
 }
 
 struct Daemon {
@@ -215,7 +178,7 @@ impl Daemon {
         let own_executable = process::own_path()?;
         let user = process::user();
         let saved = match options.resume {
-            Some(number) => Some(reload::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),
+            Some(number) => Some(saved::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),
             None => None,
         };
         let policy = match &saved {
@@ -510,23 +473,7 @@ impl Daemon {
         let now = process::monotonic_ms();
         let id = self.next_id;
         self.next_id += 1;
-        let caller = Caller {
-            op: channel.peek().and_then(|header| header.op),
-            channel: Some(channel),
-            session: Session::new(now),
-            request: None,
-            child: None,
-            group: None,
-            cgroup: None,
-            leader: None,
-            name: vec![],
-            directory: vec![],
-            origin,
-            questions: 0,
-            since_ms: now,
-            close_by: None,
-        };
-        self.callers.insert(id, caller);
+        self.callers.insert(id, Caller::new(channel, origin, now));
         id
     }
 
@@ -1040,409 +987,6 @@ impl Daemon {
         }
     }
 
-    // ---- status
-
-    fn running(&self) -> usize {
-        self.callers.values().filter(|c| c.session.is_running()).count()
-    }
-
-    fn reply_status(&mut self, id: u64) {
-        let now = process::monotonic_ms();
-        let running = self.callers.values().filter(|c| c.session.is_running());
-        let entries: Vec<(u64, u32, u64, Vec<u8>, bool)> = running
-            .map(|c| {
-                let (pid, terminal) = match &c.child {
-                    Some(Child::Direct { pid, .. }) => (*pid, false),
-                    Some(Child::Monitored { command, .. }) => (*command, true),
-                    None => (0, false),
-                };
-                (c.op.map_or(0, OpId::bits), pid, now.saturating_sub(c.since_ms), c.name.clone(), terminal)
-            })
-            .collect();
-        let running =
-            entries.iter().map(|(op, pid, since_ms, name, terminal)| message::Running { op: *op, pid: *pid, since_ms: *since_ms, name: Bytes(name), terminal: *terminal });
-        let is_told = |entry: &&[u8]| message::OF_THE_SESSION.iter().any(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")));
-        let session: Vec<u8> = environment::strings(&self.context.env).filter(is_told).flat_map(|entry| [entry, b"\0"].concat()).collect();
-        // Out of our hands while they are told.
-        let (seen, errors) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.errors));
-        let (policy, policy_error) = self.policy.told();
-        let (policy, policy_error) = (policy.to_vec(), policy_error.to_string());
-        let status = message::Status {
-            release: self.options.release,
-            pid: std::process::id(),
-            uptime_ms: now.saturating_sub(self.started_ms),
-            served: self.served,
-            descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1) as u32),
-            descriptor_limit: self.descriptor_limit,
-            root: (self.context.root.device, self.context.root.inode),
-            clock_ms: now,
-            supervised: self.options.notify.is_some(),
-            cgroups: self.cgroups.are_used(),
-            session: Bytes(&session),
-            policy: Bytes(&policy),
-            policy_stamp: self.policy.text().map_or(0, |text| document::stamp(text)),
-            policy_error: &policy_error,
-            running: running.collect(),
-            past: Past { seen: seen.told(), errors: errors.told() },
-        };
-        self.reply(id, &status, vec![]);
-        (self.seen, self.errors) = (seen, errors);
-    }
-
-    // ---- reload
-
-    /// First the new binary is asked whether it can read our state; only one that can is exec'ed.
-    fn begin_reload(&mut self) {
-        if self.ending_by.is_some() {
-            return;
-        }
-        if let Some(reloading) = &mut self.reloading {
-            reloading.again = true;
-            return;
-        }
-        log::info!("reloading {}", self.context.own_executable.to_string_lossy());
-        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", process::monotonic_us()));
-        if let Err(error) = self.start_probe() {
-            self.go_on(&error.text);
-        }
-    }
-
-    fn start_probe(&mut self) -> Result<()> {
-        let state = reload::write(&self.save())?;
-        let null = File::options().read(true).write(true).open("/dev/null").map_err(|e| Error::io("open /dev/null", &e))?;
-        let plan = Plan {
-            candidates: vec![self.context.own_executable.clone()],
-            searched: false,
-            ourselves: FileId::default(),
-            args: Strings::new(b"bkt-hostd\0--check-state\x003\0".to_vec()),
-            env: Strings::new(self.context.env.clone()),
-            directory: c"/".to_owned(),
-            refuge: None,
-            fds: vec![null.into(), state.into()],
-            streams: [Some(0), Some(0), Some(0)],
-            extra: vec![(3, 1)],
-            place: Place::NewSession,
-            inheritance: self.context.inheritance,
-            own: self.context.inheritance,
-            on_parent_death: signals::KILL,
-            cgroup: None,
-            elsewhere: None,
-        };
-        let launch = Launch::start(plan).map_err(|e| Error::io("start the new binary", &e))?;
-        self.reloading = Some(Reloading { probe: launch.pid, launch: Some(launch), by: process::monotonic_ms() + PROBE_MS, again: false });
-        Ok(())
-    }
-
-    fn on_probe_report(&mut self) {
-        let Some(reloading) = &mut self.reloading else { return };
-        match reloading.launch.as_mut().map(Launch::report) {
-            Some(Report::Failed(_, error)) => {
-                reloading.launch = None;
-                let text = format!("the new binary cannot be executed: {}", crate::error::reason(&error));
-                self.abandon_reload(&text);
-            }
-            Some(Report::Running) => reloading.launch = None,
-            _ => {}
-        }
-    }
-
-    fn on_probe_end(&mut self, end: End) {
-        if let Some(reloading) = &mut self.reloading {
-            // Waited for: the number means nothing any more.
-            reloading.probe = 0;
-        }
-        self.on_probe_report();
-        if self.reloading.is_none() {
-            return;
-        }
-        if end == End::Code(STATE_UNDERSTOOD) {
-            if self.reloading.take().is_some_and(|r| r.again) { self.begin_reload() } else { self.become_next() }
-        } else {
-            self.abandon_reload("the new binary does not understand this daemon's state; restart the daemon when nothing runs");
-        }
-    }
-
-    fn abandon_reload(&mut self, why: &str) {
-        if self.end_probe() {
-            log::error!("reload: {why}; it is tried again, as asked");
-            self.begin_reload();
-        } else {
-            self.go_on(why);
-        }
-    }
-
-    /// A reload that failed is over, for the supervisor and for who asked for it.
-    fn go_on(&mut self, why: &str) {
-        log::error!("reload: {why}; this daemon goes on as it is");
-        self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"));
-        self.notify("READY=1");
-        for id in std::mem::take(&mut self.reload_asked) {
-            self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("not reloaded: {why}; the daemon goes on as it is"))));
-        }
-    }
-
-    fn on_reloaded(&mut self, from: &str, asked: &[u64]) {
-        let (to, running, waiting) = (self.options.release, self.running(), self.queue.len());
-        log::info!("reloaded as version {to}; {running} commands run on, {waiting} wait for their turn");
-        for id in asked {
-            self.reply(*id, &message::Reloaded { from, to, running: running as u32, waiting: waiting as u32 }, vec![]);
-        }
-    }
-
-    /// Says whether a reload was asked for once more.
-    fn end_probe(&mut self) -> bool {
-        let Some(reloading) = self.reloading.take() else { return false };
-        // Not waited for yet, so the number is still its own.
-        let _ = signals::send(Target::Process(reloading.probe), signals::KILL);
-        reloading.again
-    }
-
-    /// Becomes the next image; returns only where that failed, with everything as it was.
-    fn become_next(&mut self) {
-        if self.callers.values().filter_map(|c| c.channel.as_ref()).any(Channel::has_unsent_descriptors) {
-            return self.abandon_reload("a terminal is just being handed over; try again");
-        }
-        for rival in self.guests.rivals() {
-            self.refuse(rival, Refusal::new(Code::Busy, "the daemon is being reloaded; try again"));
-        }
-        let failure = match reload::write(&self.save()) {
-            Ok(state) => {
-                let state = OwnedFd::from(state);
-                let kept = self.kept_descriptors(&state);
-                let error = match reload::keep_open(&kept, true) {
-                    Ok(()) => self.exec_next(&state),
-                    Err(e) => e,
-                };
-                let _ = reload::keep_open(&kept, false);
-                Error::io("execute the new binary", &error)
-            }
-            Err(error) => error,
-        };
-        self.go_on(&failure.text);
-    }
-
-    fn exec_next(&self, state: &OwnedFd) -> io::Error {
-        let number = CString::new(state.as_raw_fd().to_string()).unwrap_or_default();
-        let mut args: Vec<&CStr> = vec![c"bkt-hostd", c"--resume", &number];
-        args.extend(self.options.flags.iter().map(CString::as_c_str));
-        let env: Vec<CString> = environment::strings(&self.context.env).filter_map(|e| CString::new(e).ok()).collect();
-        let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
-        process::exec(&self.context.own_executable, &args, &env)
-    }
-
-    fn save(&self) -> Saved {
-        let listener = self.listener.as_ref().map(Listener::parts);
-        let listener = listener.map_or(SavedListener { fd: -1, path: vec![], file: None }, |(fd, path, file)| SavedListener {
-            fd: fd.as_raw_fd(),
-            path: path.as_os_str().as_bytes().to_vec(),
-            file: file.map(|f| (f.device, f.inode)),
-        });
-        let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
-        let (guests, entering) = (self.guests.iter().cloned().collect(), self.guests.entering.clone());
-        let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
-        let past = Past { seen: self.seen.told(), errors: self.errors.told() };
-        let (policy, past) = (self.policy.text().cloned(), message::body(&past));
-        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers, guests, entering, policy, past }
-    }
-
-    fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
-        let mut all = vec![state];
-        all.extend(self.listener.as_ref().map(Listener::socket));
-        for caller in self.callers.values() {
-            all.extend(caller.channel.iter().flat_map(Channel::descriptors));
-            all.extend(caller.request.iter().flat_map(|r| &r.fds));
-            all.extend(&caller.leader);
-            all.extend(caller.group.iter().flat_map(Group::descriptors));
-            match &caller.child {
-                Some(Child::Direct { launch: Some(launch), .. }) => all.push(launch.report_descriptor()),
-                Some(Child::Monitored { link: Some(link), .. }) => all.push(link),
-                _ => {}
-            }
-        }
-        all
-    }
-
-    fn resume(&mut self, saved: Saved) -> Result<()> {
-        (self.started_ms, self.served, self.next_id) = (saved.started_ms, saved.served, saved.next_id);
-        if let Ok(Past { seen, errors }) = message::decode(&saved.past) {
-            (self.seen, self.errors) = (Containers::resume(&seen), Errors::resume(&errors));
-        }
-        let (_, refused) = self.policy.told();
-        if !refused.is_empty() {
-            self.errors.note(None, process::monotonic_ms(), Code::Internal, refused);
-        }
-        for caller in saved.callers {
-            let id = caller.id;
-            let mut caller = Caller::resume(caller).map_err(|e| Error::io("take over a run", &e))?;
-            if caller.session.is_over() {
-                caller.close_by = Some(process::monotonic_ms() + LAST_WORDS_MS);
-            }
-            match &caller.child {
-                // It has been waited for: by now the number may be another child's.
-                _ if matches!(caller.session.state(), State::Sweeping { .. }) => {}
-                Some(Child::Direct { pid, .. } | Child::Monitored { monitor: Some(pid), .. }) => self.children.push((*pid, id)),
-                _ => {}
-            }
-            if caller.request.is_some() {
-                self.queue.push_back(id);
-            }
-            self.callers.insert(id, caller);
-        }
-        self.guests = Guests::of(saved.guests, saved.entering);
-        Ok(())
-    }
-
-    // ---- the switchboard: containers' guests, and who wants to enter
-
-    fn on_offer(&mut self, id: u64, offer: &message::Serve<'_>) {
-        let (accepted, rejected) = self.policy.judge(&offer.hello.capabilities);
-        let owned = |names: Vec<&str>| names.into_iter().map(str::to_string).collect();
-        let now = process::monotonic_ms();
-        let guest = Guest {
-            id,
-            name: offer.hello.container.0.to_vec(),
-            release: offer.hello.release.to_string(),
-            returns: offer.returns,
-            since_ms: now,
-            accepted: owned(accepted),
-            rejected: owned(rejected),
-        };
-        match self.guests.on_offer(guest, now) {
-            Verdict::Welcome(guest) => self.welcome(&guest),
-            Verdict::Ask(older) => self.reply(older, &message::Ping {}, vec![]),
-            Verdict::Refuse(refusal) => self.refuse(id, refusal),
-        }
-    }
-
-    fn welcome(&mut self, guest: &Guest) {
-        log::info!("{} has a guest daemon, version {}", shown(&guest.name), guest.release);
-        let [accepted, rejected] = [&guest.accepted, &guest.rejected].map(|names| names.iter().map(String::as_str).collect());
-        let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
-        self.reply(guest.id, &answer, vec![]);
-        self.on(guest.id, Event::Serves);
-    }
-
-    fn on_guest_gone(&mut self, id: u64) {
-        let (next, lost) = self.guests.on_gone(id);
-        for caller in lost {
-            self.refuse(caller, Refusal::new(Code::NoGuest, "the container's guest daemon has just gone; nothing was run"));
-        }
-        if let Some(next) = next {
-            self.welcome(&next);
-        }
-    }
-
-    fn on_enter(&mut self, id: u64, enter: &message::Enter<'_>) -> Result<(), Refusal> {
-        let Some(caller) = self.callers.get(id) else { return Ok(()) };
-        if !matches!(caller.session.state(), State::Greeting { .. }) {
-            return Err(Refusal::new(Code::BadRequest, "a connection enters a container before anything else"));
-        }
-        self.policy.allow_enter(|| caller.channel.as_ref().is_some_and(|channel| self.is_of_our_side(channel)))?;
-        let Some(guest) = self.guests.named(enter.container.0).map(|guest| guest.id) else {
-            let text = format!("{} has no guest daemon here; start one in it: 'bkt-guest --daemon', or enter it by 'bkt-guest --entry'", shown(enter.container.0));
-            return Err(Refusal::new(Code::NoGuest, text));
-        };
-        log::debug!(op_id:% = op_text(caller.op); "handed over to {}", shown(enter.container.0));
-        self.guests.entering.push(Entering { caller: id, guest, directory: enter.directory });
-        self.hand_over(guest);
-        Ok(())
-    }
-
-    /// Whether the process that connected has our own root directory.
-    fn is_of_our_side(&self, channel: &Channel) -> bool {
-        let root = |pid: u32| CString::new(format!("/proc/{pid}/root")).ok().and_then(|path| files::file_id(&path).ok());
-        socket::peer(channel.as_fd()).is_ok_and(|peer| peer.pid != 0 && root(peer.pid) == Some(self.context.root))
-    }
-
-    /// Passes on who waits for this guest, as far as its link takes it now. A caller stays ours until its connection is on its
-    /// way: whether it was taken is always known.
-    fn hand_over(&mut self, guest: u64) {
-        while let Some(entering) = self.guests.entering.iter().find(|entering| entering.guest == guest).copied() {
-            let Some(caller) = self.callers.get_mut(entering.caller) else { return };
-            let (op, Some(channel)) = (caller.op, caller.channel.take()) else { return };
-            let link = self.callers.get_mut(guest).and_then(|guest| guest.channel.as_mut());
-            let handed = link.map_or(Err(io::ErrorKind::NotConnected.into()), |link| link.hand_over(&channel, op, entering.directory));
-            if handed.is_err()
-                && let Some(caller) = self.callers.get_mut(entering.caller)
-            {
-                caller.channel = Some(channel);
-            }
-            match handed {
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
-                Ok(()) => {
-                    self.guests.entering.retain(|e| e.caller != entering.caller);
-                    self.served += 1;
-                    self.callers.remove(entering.caller);
-                }
-                Err(e) => {
-                    self.guests.entering.retain(|e| e.caller != entering.caller);
-                    let code = match e.raw_os_error() {
-                        Some(libc::ETOOMANYREFS) => Code::Busy,
-                        Some(libc::E2BIG) => Code::BadDescriptors,
-                        _ => Code::NoGuest,
-                    };
-                    self.refuse(entering.caller, Refusal::new(code, format!("the container's guest daemon cannot be reached: {}; nothing was run", crate::error::reason(&e))));
-                }
-            }
-        }
-    }
-
-    fn reply_guests(&mut self, id: u64) {
-        let now = process::monotonic_ms();
-        let all: Vec<Guest> = self.guests.iter().cloned().collect();
-        let guests = all.iter().map(|guest| message::Guest { container: Bytes(&guest.name), release: &guest.release, since_ms: now.saturating_sub(guest.since_ms) });
-        self.reply(id, &message::Guests { guests: guests.collect() }, vec![]);
-    }
-
-    /// Tells guests to end: all of them, or those that would not come back to the next daemon.
-    fn dismiss_guests(&mut self, all: bool) {
-        let dismissed: Vec<u64> = self.guests.iter().filter(|guest| all || !guest.returns).map(|guest| guest.id).collect();
-        for id in dismissed {
-            self.reply(id, &message::Shutdown {}, vec![]);
-        }
-    }
-
-    // ---- a guest daemon's own door
-
-    fn on_upstream(&mut self) {
-        let mut filled = true;
-        while let Some(said) = self.upstream.as_mut().and_then(|upstream| upstream.hear(std::mem::take(&mut filled))) {
-            match said {
-                Said::Shutdown => {
-                    log::info!("the host's daemon tells this guest to end");
-                    self.begin_end();
-                }
-                Said::HandOver(frame) => self.on_handed_over(frame),
-            }
-        }
-    }
-
-    /// A caller of the host, with what it has said so far. Who it is was judged there.
-    fn on_handed_over(&mut self, mut frame: Frame) {
-        let mut fds = std::mem::take(&mut frame.fds).into_iter();
-        let Some(connection) = fds.next() else { return log::warn!("the host's daemon handed over nothing") };
-        self.watch_descriptors(&connection);
-        if self.ending_by.is_some() {
-            return turn_away(connection, Code::ShuttingDown, "the guest daemon is ending; the command was not started");
-        }
-        let refused = self.at_limit(&connection);
-        let Ok(message::HandOver { bytes, directory }) = message::decode(frame.body()) else {
-            return log::warn!("the host's daemon handed over a caller in a way that cannot be read");
-        };
-        let channel = Channel::from_parts(connection, bytes.0.to_vec(), fds.collect(), vec![]);
-        let id = self.take(channel, directory.map(|(device, inode)| FileId { device, inode }));
-        if let Some(caller) = self.callers.get_mut(id) {
-            caller.op = frame.header.op;
-        }
-        match refused {
-            Some(refusal) => self.refuse(id, refusal),
-            None => {
-                self.on_bytes(id);
-                self.on_connection(id, true);
-            }
-        }
-    }
-
     // ---- end
 
     fn begin_end(&mut self) {
@@ -1498,104 +1042,6 @@ fn turn_away(connection: OwnedFd, code: Code, text: &str) {
     channel.fill();
     let op = channel.peek().and_then(|header| header.op);
     let _ = channel.send(&message::Refused { code: code as u8, text }, op, vec![]);
-}
-
-impl Caller {
-    /// A command without a monitor is hung up on by the kernel when we die, its leader as our child, and the rest of its group as
-    /// long as the client keeps the descriptor returned. Not one that is to survive, or has ended already; nor where descriptors
-    /// are few, for this takes two more.
-    fn hang_up_at_our_death(&mut self, limit: u64) -> Option<OwnedFd> {
-        let Some(Child::Direct { pid, ended: false, .. }) = self.child else { return None };
-        if self.session.survives() {
-            return None;
-        }
-        let mut group = Group::hold(pid).ok()?;
-        let kept = group.signal_at_death(signals::HUP).and_then(files::duplicate).ok()?;
-        if kept.as_raw_fd() as u64 * 2 > limit {
-            return None;
-        }
-        self.group = Some(group);
-        Some(kept)
-    }
-
-    /// The cgroup, while what is left in there is being ended.
-    fn swept_cgroup(&self) -> Option<&str> {
-        self.cgroup.as_deref().filter(|_| matches!(self.session.state(), State::Sweeping { .. }))
-    }
-
-    /// The operation's id, as the peer says it. That of a run does not change any more.
-    fn learn_op(&mut self, op: Option<OpId>) {
-        if matches!(self.session.state(), State::Greeting { .. }) {
-            self.op = op.or(self.op);
-        }
-    }
-
-    fn save(&self, id: u64) -> SavedCaller {
-        let connection = self.channel.as_ref().map(|channel| {
-            let (fd, incoming, fds, unsent) = channel.parts();
-            SavedConnection { fd, incoming, fds, unsent }
-        });
-        let child = self.child.as_ref().map(|child| match child {
-            Child::Direct { pid, launch, .. } => SavedChild::Direct { pid: *pid, report: launch.as_ref().map(|l| l.report_descriptor().as_raw_fd()) },
-            Child::Monitored { monitor, link, command } => SavedChild::Monitored { monitor: monitor.unwrap_or(0), link: link.as_ref().map(AsRawFd::as_raw_fd), command: *command },
-        });
-        SavedCaller {
-            id,
-            op: self.op.map_or(0, OpId::bits),
-            since_ms: self.since_ms,
-            name: self.name.clone(),
-            directory: self.directory.clone(),
-            session: self.session,
-            connection,
-            request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
-            child,
-            cgroup: self.cgroup.clone(),
-            group: self.group.as_ref().map(|group| (group.descriptors().map(AsRawFd::as_raw_fd), group.at_death())),
-            leader: self.leader.as_ref().map(AsRawFd::as_raw_fd),
-        }
-    }
-
-    fn resume(saved: SavedCaller) -> io::Result<Caller> {
-        let adopt_all = |numbers: Vec<RawFd>| numbers.into_iter().map(files::adopt).collect::<io::Result<Vec<OwnedFd>>>();
-        let channel = match saved.connection {
-            Some(c) => Some(Channel::from_parts(files::adopt(c.fd)?, c.incoming, adopt_all(c.fds)?, c.unsent)),
-            None => None,
-        };
-        let child = match saved.child {
-            Some(SavedChild::Direct { pid, report }) => {
-                let report = report.map(files::adopt).transpose()?;
-                Some(Child::Direct { pid, launch: report.map(|r| Launch::adopt(r, pid)), watched: true, ended: false })
-            }
-            Some(SavedChild::Monitored { monitor, link, command }) => {
-                Some(Child::Monitored { monitor: (monitor != 0).then_some(monitor), link: link.map(files::adopt).transpose()?, command })
-            }
-            None => None,
-        };
-        let group = match saved.group {
-            Some(([reading, writing], at_death)) => Some(Group::adopt(files::adopt(reading)?, files::adopt(writing)?, at_death)),
-            None => None,
-        };
-        let request = match saved.request {
-            Some((bytes, fds)) => Frame::from_parts(bytes, adopt_all(fds)?),
-            None => None,
-        };
-        Ok(Caller {
-            channel,
-            session: saved.session,
-            op: OpId::from_bits(saved.op),
-            request,
-            child,
-            group,
-            cgroup: saved.cgroup,
-            leader: saved.leader.map(files::adopt).transpose()?,
-            name: saved.name,
-            directory: saved.directory,
-            origin: None,
-            questions: 0,
-            since_ms: saved.since_ms,
-            close_by: None,
-        })
-    }
 }
 
 fn adopt_listener(saved: &SavedListener) -> Result<Listener> {

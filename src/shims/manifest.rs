@@ -118,7 +118,13 @@ impl Shim {
     /// Whether the fields go together.
     pub fn check(&self) -> Result<(), String> {
         let name = &self.name;
-        if self.mode() != Mode::HostOnly && is_own_name(name) {
+        let is_taken = match self.mode() {
+            Mode::Host => is_own_name(name),
+            // A container may have an `xclip` of its own.
+            Mode::Distrobox => is_of_bkt(name),
+            Mode::HostOnly => false,
+        };
+        if is_taken {
             return Err(format!("'{name}' is a name of bkt itself; it can be \"host_only\" and nothing else"));
         }
         match self.mode() {
@@ -177,13 +183,14 @@ impl Manifest {
     }
 }
 
-/// Whether this executable has a meaning of its own for a name: a link of such a name is never a shim. A test holds this to the
-/// applets' table.
+/// Whether this executable has a meaning of its own for a name: a link of such a name is never a shim of the host's command. A test
+/// holds this to the applets' table.
 pub fn is_own_name(name: &str) -> bool {
     is_of_bkt(name) || Capability::ALL.iter().any(|capability| capability.names().contains(&name))
 }
 
-fn is_of_bkt(name: &str) -> bool {
+/// Whether a name is bkt's alone, wherever the link is.
+pub fn is_of_bkt(name: &str) -> bool {
     name == "bkt" || name.starts_with("bkt-")
 }
 

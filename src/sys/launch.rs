@@ -51,15 +51,6 @@ impl Strings {
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.split_inclusive(|&b| b == 0).filter_map(|s| s.strip_suffix(b"\0"))
     }
-
-    /// How many strings there are.
-    pub fn len(&self) -> usize {
-        self.pointers.len() - 1
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// Into which session and group the command is born.
@@ -514,7 +505,7 @@ mod tests {
     fn strings_are_split_at_their_nuls() {
         let all = Strings::new(b"a\0\0bc\0rest".to_vec());
         assert_eq!(all.iter().collect::<Vec<_>>(), [&b"a"[..], b"", b"bc"]);
-        assert_eq!(all.len(), 3);
-        assert!(Strings::new(vec![]).is_empty());
+        assert_eq!(all.pointers.len(), 4, "execve(2) wants a null pointer behind the last");
+        assert_eq!(Strings::new(vec![]).pointers, [std::ptr::null()]);
     }
 }

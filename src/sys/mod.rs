@@ -1,6 +1,7 @@
 //! The thin layer over the system calls: the one room with `unsafe` in it.
 //!
-//! May import: floor 0 words, nothing else of the house. Every file is a leaf; read whichever you need.
+//! May import: floor 0 words, nothing else of the house. Read whichever file you need: each stands by itself, or on `files`,
+//! `signals` and `process`.
 //! What comes out is safe to use wrongly: descriptors are owned or borrowed, never numbers; signals are checked numbers;
 //! memory that another process reads (`launch`) is owned by the value that must outlive the reading.
 #![allow(unsafe_code)]

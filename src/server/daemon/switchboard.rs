@@ -1,0 +1,167 @@
+//! The switchboard: containers' guests, who wants to enter, and the other end of it, a guest daemon's own door.
+
+use crate::error::Result;
+use crate::logging::shown;
+use crate::proto::channel::{Channel, Frame};
+use crate::proto::message::{self, Bytes, Code, Refusal};
+use crate::server::daemon::{Daemon, op_text, turn_away};
+use crate::server::guests::{Entering, Guest, Verdict};
+use crate::server::session::{Event, State};
+use crate::server::upstream::Said;
+use crate::sys::files::{self, FileId};
+use crate::sys::process;
+use crate::sys::socket;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::AsFd;
+
+impl Daemon {
+    pub(super) fn on_offer(&mut self, id: u64, offer: &message::Serve<'_>) {
+        let (accepted, rejected) = self.policy.judge(&offer.hello.capabilities);
+        let owned = |names: Vec<&str>| names.into_iter().map(str::to_string).collect();
+        let now = process::monotonic_ms();
+        let guest = Guest {
+            id,
+            name: offer.hello.container.0.to_vec(),
+            release: offer.hello.release.to_string(),
+            returns: offer.returns,
+            since_ms: now,
+            accepted: owned(accepted),
+            rejected: owned(rejected),
+        };
+        match self.guests.on_offer(guest, now) {
+            Verdict::Welcome(guest) => self.welcome(&guest),
+            Verdict::Ask(older) => self.reply(older, &message::Ping {}, vec![]),
+            Verdict::Refuse(refusal) => self.refuse(id, refusal),
+        }
+    }
+
+    fn welcome(&mut self, guest: &Guest) {
+        log::info!("{} has a guest daemon, version {}", shown(&guest.name), guest.release);
+        let [accepted, rejected] = [&guest.accepted, &guest.rejected].map(|names| names.iter().map(String::as_str).collect());
+        let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
+        self.reply(guest.id, &answer, vec![]);
+        self.on(guest.id, Event::Serves);
+    }
+
+    pub(super) fn on_guest_gone(&mut self, id: u64) {
+        let (next, lost) = self.guests.on_gone(id);
+        for caller in lost {
+            self.refuse(caller, Refusal::new(Code::NoGuest, "the container's guest daemon has just gone; nothing was run"));
+        }
+        if let Some(next) = next {
+            self.welcome(&next);
+        }
+    }
+
+    pub(super) fn on_enter(&mut self, id: u64, enter: &message::Enter<'_>) -> Result<(), Refusal> {
+        let Some(caller) = self.callers.get(id) else { return Ok(()) };
+        if !matches!(caller.session.state(), State::Greeting { .. }) {
+            return Err(Refusal::new(Code::BadRequest, "a connection enters a container before anything else"));
+        }
+        self.policy.allow_enter(|| caller.channel.as_ref().is_some_and(|channel| self.is_of_our_side(channel)))?;
+        let Some(guest) = self.guests.named(enter.container.0).map(|guest| guest.id) else {
+            let text = format!("{} has no guest daemon here; start one in it: 'bkt-guest --daemon', or enter it by 'bkt-guest --entry'", shown(enter.container.0));
+            return Err(Refusal::new(Code::NoGuest, text));
+        };
+        log::debug!(op_id:% = op_text(caller.op); "handed over to {}", shown(enter.container.0));
+        self.guests.entering.push(Entering { caller: id, guest, directory: enter.directory });
+        self.hand_over(guest);
+        Ok(())
+    }
+
+    /// Whether the process that connected has our own root directory.
+    fn is_of_our_side(&self, channel: &Channel) -> bool {
+        let root = |pid: u32| CString::new(format!("/proc/{pid}/root")).ok().and_then(|path| files::file_id(&path).ok());
+        socket::peer(channel.as_fd()).is_ok_and(|peer| peer.pid != 0 && root(peer.pid) == Some(self.context.root))
+    }
+
+    /// Passes on who waits for this guest, as far as its link takes it now. A caller stays ours until its connection is on its
+    /// way: whether it was taken is always known.
+    pub(super) fn hand_over(&mut self, guest: u64) {
+        while let Some(entering) = self.guests.entering.iter().find(|entering| entering.guest == guest).copied() {
+            let Some(caller) = self.callers.get_mut(entering.caller) else { return };
+            let (op, Some(channel)) = (caller.op, caller.channel.take()) else { return };
+            let link = self.callers.get_mut(guest).and_then(|guest| guest.channel.as_mut());
+            let handed = link.map_or(Err(io::ErrorKind::NotConnected.into()), |link| link.hand_over(&channel, op, entering.directory));
+            if handed.is_err()
+                && let Some(caller) = self.callers.get_mut(entering.caller)
+            {
+                caller.channel = Some(channel);
+            }
+            match handed {
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
+                Ok(()) => {
+                    self.guests.entering.retain(|e| e.caller != entering.caller);
+                    self.served += 1;
+                    self.callers.remove(entering.caller);
+                }
+                Err(e) => {
+                    self.guests.entering.retain(|e| e.caller != entering.caller);
+                    let code = match e.raw_os_error() {
+                        Some(libc::ETOOMANYREFS) => Code::Busy,
+                        Some(libc::E2BIG) => Code::BadDescriptors,
+                        _ => Code::NoGuest,
+                    };
+                    self.refuse(entering.caller, Refusal::new(code, format!("the container's guest daemon cannot be reached: {}; nothing was run", crate::error::reason(&e))));
+                }
+            }
+        }
+    }
+
+    pub(super) fn reply_guests(&mut self, id: u64) {
+        let now = process::monotonic_ms();
+        let all: Vec<Guest> = self.guests.iter().cloned().collect();
+        let guests = all.iter().map(|guest| message::Guest { container: Bytes(&guest.name), release: &guest.release, since_ms: now.saturating_sub(guest.since_ms) });
+        self.reply(id, &message::Guests { guests: guests.collect() }, vec![]);
+    }
+
+    /// Tells guests to end: all of them, or those that would not come back to the next daemon.
+    pub(super) fn dismiss_guests(&mut self, all: bool) {
+        let dismissed: Vec<u64> = self.guests.iter().filter(|guest| all || !guest.returns).map(|guest| guest.id).collect();
+        for id in dismissed {
+            self.reply(id, &message::Shutdown {}, vec![]);
+        }
+    }
+
+    // ---- a guest daemon's own door
+
+    pub(super) fn on_upstream(&mut self) {
+        let mut filled = true;
+        while let Some(said) = self.upstream.as_mut().and_then(|upstream| upstream.hear(std::mem::take(&mut filled))) {
+            match said {
+                Said::Shutdown => {
+                    log::info!("the host's daemon tells this guest to end");
+                    self.begin_end();
+                }
+                Said::HandOver(frame) => self.on_handed_over(frame),
+            }
+        }
+    }
+
+    /// A caller of the host, with what it has said so far. Who it is was judged there.
+    fn on_handed_over(&mut self, mut frame: Frame) {
+        let mut fds = std::mem::take(&mut frame.fds).into_iter();
+        let Some(connection) = fds.next() else { return log::warn!("the host's daemon handed over nothing") };
+        self.watch_descriptors(&connection);
+        if self.ending_by.is_some() {
+            return turn_away(connection, Code::ShuttingDown, "the guest daemon is ending; the command was not started");
+        }
+        let refused = self.at_limit(&connection);
+        let Ok(message::HandOver { bytes, directory }) = message::decode(frame.body()) else {
+            return log::warn!("the host's daemon handed over a caller in a way that cannot be read");
+        };
+        let channel = Channel::from_parts(connection, bytes.0.to_vec(), fds.collect(), vec![]);
+        let id = self.take(channel, directory.map(|(device, inode)| FileId { device, inode }));
+        if let Some(caller) = self.callers.get_mut(id) {
+            caller.op = frame.header.op;
+        }
+        match refused {
+            Some(refusal) => self.refuse(id, refusal),
+            None => {
+                self.on_bytes(id);
+                self.on_connection(id, true);
+            }
+        }
+    }
+}
