@@ -6,6 +6,7 @@ use crate::checks::{Finding, Mend, environment as surroundings, files, links, se
 use crate::doctor::look::{self, Environment};
 use crate::invocation::Invocation;
 use crate::policy::rules::Policy;
+use crate::process::tool::Errors;
 use crate::process::{environment, program, tool};
 use crate::proto::message::OF_THE_SESSION;
 use crate::sys::launch::REFUGE_MODE;
@@ -163,7 +164,7 @@ impl Patient<'_> {
     /// What `systemctl --user` says of the unit; `None` where no service manager answers.
     fn unit(&self) -> Option<(String, String)> {
         let word = |verb: &[u8]| {
-            let (_, said) = tool::ask(self.invocation, self.shims, &[b"systemctl", b"--user", verb, UNIT.as_bytes()], ASK_MS).ok()?;
+            let (_, said) = tool::ask(self.invocation, self.shims, &[b"systemctl", b"--user", verb, UNIT.as_bytes()], Errors::Nowhere, ASK_MS).ok()?;
             let word = String::from_utf8_lossy(&said).trim().to_string();
             (!word.is_empty()).then_some(word)
         };
@@ -196,7 +197,8 @@ impl Patient<'_> {
         let Some(Running { session: daemons, .. }) = self.running() else {
             return Checked { check: "environment", about: "no daemon to compare with".to_string(), findings };
         };
-        let managers = tool::ask(self.invocation, self.shims, &[b"systemctl", b"--user", b"show-environment"], ASK_MS).map(|(_, said)| Environment::of_lines(said)).ok();
+        let managers =
+            tool::ask(self.invocation, self.shims, &[b"systemctl", b"--user", b"show-environment"], Errors::Nowhere, ASK_MS).map(|(_, said)| Environment::of_lines(said)).ok();
         let managers = |name: &str| managers.as_ref().and_then(|m| m.var(name));
         let own = |name: &str| self.invocation.var(name).filter(|_| !self.came_through());
         let differs = |name: &&str| own(name).or_else(|| managers(name)).is_some_and(|value| daemons.var(name) != Some(value));

@@ -4,7 +4,7 @@ use crate::checks::Mend;
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::invocation::Invocation;
-use crate::process::tool;
+use crate::process::tool::{self, Errors};
 use crate::sys::files;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +25,7 @@ pub fn treat(mend: &Mend, invocation: &Invocation, shims: &[PathBuf], executable
             if words.first() == Some(&&b"bkt"[..]) {
                 words[0] = executable.as_os_str().as_bytes();
             }
-            let (end, _) = tool::ask(invocation, shims, &words, WITHIN_MS).map_err(|e| Error::io(mend.command(), &e))?;
+            let (end, _) = tool::ask(invocation, shims, &words, Errors::Nowhere, WITHIN_MS).map_err(|e| Error::io(mend.command(), &e))?;
             if end != End::Code(0) {
                 return Err(Error::new(format!("'{}' ended with status {}; run it by hand to see why", mend.command(), end.shell_code())));
             }

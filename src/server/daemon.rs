@@ -674,6 +674,8 @@ impl Daemon {
             }
             kind::Stop => {
                 let message::Stop {} = message::decode(body)?;
+                // First: who is told that we end may look for a daemon at once, and must not find us.
+                self.close_door();
                 self.reply(id, &message::Done {}, vec![]);
                 self.dismiss_guests(true);
                 self.begin_end();
@@ -1003,17 +1005,21 @@ impl Daemon {
         // It would become a daemon that knows nothing of ending.
         self.end_probe();
         self.reload_asked.clear();
+        self.close_door();
+        for id in self.callers.ids() {
+            // Whether its command has begun decides how it is ended.
+            self.on_child(id);
+            self.on(id, Event::Shutdown);
+        }
+    }
+
+    fn close_door(&mut self) {
         if let Some(listener) = self.listener.take() {
             // The file first: whoever found it before is in the queue, and is told, not cut off.
             listener.remove();
             while let Ok(connection) = socket::accept(listener.as_fd()) {
                 turn_away(connection, Code::ShuttingDown, "the daemon is ending; the command was not started");
             }
-        }
-        for id in self.callers.ids() {
-            // Whether its command has begun decides how it is ended.
-            self.on_child(id);
-            self.on(id, Event::Shutdown);
         }
     }
 

@@ -2,15 +2,19 @@
 
 use crate::checks::unit::UNIT;
 use crate::error::{Error, Result};
+use crate::exit::End;
 use crate::invocation::Invocation;
 use crate::paths;
+use crate::process::tool::{self, Errors};
 use crate::sys::process;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+
+/// How long systemctl may take: it waits for a unit's start or stop, for which systemd itself allows 90 s each.
+const SYSTEMCTL_MS: u64 = 300_000;
 
 /// Who could start the daemon at login.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,16 +99,15 @@ fn ask_systemd(invocation: &Invocation) -> Result<Unit> {
 
 /// Asks, or tells, the user's systemd something; its answer, or a sentence with its own words.
 pub fn systemctl(invocation: &Invocation, args: &[&str]) -> Result<String> {
-    let mut command = Command::new("systemctl");
-    command.arg("--user").args(args).stdin(Stdio::null());
     // su(1) and cron leave it out; without it systemctl does not know whom to ask.
     let runtime = paths::runtime_directory(invocation, process::user());
-    command.env("XDG_RUNTIME_DIR", &runtime);
-    let doing = || format!("systemctl --user {}", args.join(" "));
-    let output = command.output().map_err(|e| Error::io(doing(), &e))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(format!("{}: {}", doing(), said.trim().replace('\n', "; "))))
+    let runtime = CString::new([b"XDG_RUNTIME_DIR=", runtime.as_os_str().as_bytes()].concat()).unwrap_or_default();
+    let mut asking = invocation.clone();
+    asking.env.retain(|entry| !entry.to_bytes().starts_with(b"XDG_RUNTIME_DIR="));
+    asking.env.push(Box::leak(runtime.into_boxed_c_str()));
+    let words: Vec<&[u8]> = [&b"systemctl"[..], b"--user"].into_iter().chain(args.iter().map(|arg| arg.as_bytes())).collect();
+    let doing = format!("systemctl --user {}", args.join(" "));
+    let (end, said) = tool::ask(&asking, &paths::shim_directories(invocation), &words, Errors::WithOutput, SYSTEMCTL_MS).map_err(|e| Error::io(&doing, &e))?;
+    let said = String::from_utf8_lossy(&said);
+    if end == End::Code(0) { Ok(said.into_owned()) } else { Err(Error::new(format!("{doing}: {}", said.trim().replace('\n', "; ")))) }
 }

@@ -3,16 +3,12 @@
 //! A service manager starts what it starts with a short PATH of its own; what the user has in `~/.profile` is not in it. The
 //! login shell is asked: it runs this executable, which prints what it was given.
 
-use crate::event::Wait;
 use crate::invocation::Invocation;
-use crate::sys::signals::{self, Target};
-use crate::sys::{files, process};
-use std::ffi::{CStr, CString, OsStr};
+use crate::logging::shown;
+use crate::process::tool::{Errors, Tool};
+use crate::sys::process;
+use std::ffi::{CStr, CString};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 
 /// How long a profile may take: what hangs there must not keep the daemon from starting.
 const SHELL_MS: u64 = 5_000;
@@ -34,44 +30,27 @@ pub fn print(invocation: &Invocation) -> io::Result<()> {
 
 /// The invocation as it would be from a login shell, `$SHELL` or `/bin/sh`. `None`, and a warning, where that cannot be had.
 pub fn environment(invocation: &Invocation) -> Option<Invocation> {
-    let shell = OsStr::from_bytes(invocation.var("SHELL").unwrap_or(b"/bin/sh"));
-    match ask(shell) {
+    let shell = invocation.var("SHELL").unwrap_or(b"/bin/sh");
+    match ask(shell, invocation) {
         Ok(env) => Some(Invocation { args: invocation.args.clone(), env, path: invocation.path }),
         Err(e) => {
-            log::warn!("the environment of a login shell ({}) cannot be had: {e}; going on with the one we were started with", shell.display());
+            log::warn!("the environment of a login shell ({}) cannot be had: {e}; going on with the one we were started with", shown(shell));
             None
         }
     }
 }
 
-fn ask(shell: &OsStr) -> io::Result<Vec<&'static CStr>> {
+fn ask(shell: &[u8], invocation: &Invocation) -> io::Result<Vec<&'static CStr>> {
     let script = [b"exec ", &quoted(process::own_path().map_err(io::Error::other)?.as_bytes())[..], b" bkt-hostd --print-environment"].concat();
-    let mut child =
-        Command::new(shell).args([OsStr::new("-l"), OsStr::new("-c"), OsStr::from_bytes(&script)]).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn()?;
-    let answer = child.stdout.take().map_or_else(|| Ok(Vec::new()), |out| read_within(out.as_fd(), process::monotonic_ms() + SHELL_MS));
-    // Its group: whatever of a profile still runs. It has not been waited for, so the number is its own.
-    let _ = signals::send(Target::Group(child.id()), signals::KILL);
-    child.wait()?;
-    parse(&answer?).ok_or_else(|| io::Error::other("it did not run what it was asked to"))
-}
-
-fn read_within(out: std::os::fd::BorrowedFd<'_>, deadline: u64) -> io::Result<Vec<u8>> {
-    let (mut all, mut part) = (Vec::new(), [0; 4096]);
-    loop {
-        let now = process::monotonic_ms();
-        if now >= deadline {
-            return Err(io::Error::other(format!("it took longer than {} s", SHELL_MS / 1000)));
-        }
-        let mut wait = Wait::with_capacity(1);
-        wait.watch((), out, true, false);
-        if wait.run(now, Some(deadline)).is_empty() {
-            continue;
-        }
-        match files::read(out, &mut part)? {
-            0 => return Ok(all),
-            length => all.extend_from_slice(&part[..length]),
-        }
-    }
+    let mut tool = Tool::start(invocation, &[], &[shell, b"-l", b"-c", &script], Errors::Ours)?;
+    let answer = tool.read(SHELL_MS).map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => io::Error::other(format!("it took longer than {} s", SHELL_MS / 1000)),
+        _ => e,
+    });
+    // And whatever of a profile still runs.
+    tool.end()?;
+    let answer = answer?;
+    parse(&answer).ok_or_else(|| io::Error::other("it did not run what it was asked to"))
 }
 
 /// What stands after the last mark. It is kept for as long as the process lives, like the environment that it stands for.

@@ -4,13 +4,11 @@ use crate::checks::unit::UNIT;
 use crate::document;
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
-use crate::process::environment;
+use crate::process::{environment, tool};
 use crate::service::facts;
-use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -63,15 +61,12 @@ pub fn perform(step: &Step, bkt: &Path, invocation: &Invocation) -> Result<()> {
             let args: &[&str] = if of_the_daemon { &["stop", "--no-block", UNIT] } else { &["stop", UNIT] };
             facts::systemctl(invocation, args).map(drop)
         }
-        Step::Start => start(bkt),
+        Step::Start => start(bkt, invocation),
         Step::Verify | Step::Say(_) => Ok(()),
     }
 }
 
 /// A daemon of its own session, which writes its log to the usual file.
-fn start(bkt: &Path) -> Result<()> {
-    let null = || File::options().read(true).write(true).open("/dev/null").map_or_else(|_| Stdio::null(), Stdio::from);
-    let mut command = Command::new(bkt);
-    command.args([OsStr::new("bkt-hostd"), OsStr::new("--log-file")]).process_group(0).current_dir("/").stdin(null()).stdout(null()).stderr(null());
-    command.spawn().map(drop).map_err(|e| Error::io(format!("start {}", bkt.display()), &e))
+fn start(bkt: &Path, invocation: &Invocation) -> Result<()> {
+    tool::leave(invocation, &[bkt.as_os_str().as_bytes(), b"bkt-hostd", b"--log-file"]).map_err(|e| Error::io(format!("start {}", bkt.display()), &e))
 }
