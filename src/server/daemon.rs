@@ -659,6 +659,9 @@ impl Daemon {
 
     fn on_message(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let body = frame.body();
+        if frame.header.kind != kind::Pong && self.guests.knows(id) {
+            return Err(Refusal::new(Code::BadRequest, "a guest's link carries nothing but its answers"));
+        }
         if matches!(frame.header.kind, kind::Hello | kind::Serve | kind::GuestsRequest | kind::StatusRequest | kind::Reload | kind::Stop)
             && let Some(caller) = self.callers.get_mut(id)
         {
@@ -696,6 +699,9 @@ impl Daemon {
             }
             kind::Serve if self.upstream.is_none() => {
                 let offer: message::Serve<'_> = message::decode(body)?;
+                if !self.callers.get(id).is_some_and(|c| matches!(c.session.state(), State::Greeting { .. })) {
+                    return Err(Refusal::new(Code::BadRequest, "a connection with a command does not become a guest's link"));
+                }
                 self.on_offer(id, &offer);
             }
             kind::Enter if self.upstream.is_none() => {
