@@ -96,13 +96,14 @@ impl InForce {
         Refusal::new(Code::Denied, format!("{what} is denied by the host's policy {}{why} (granted: {granted}); the host's user can allow it there", self.shown_path()))
     }
 
-    /// Whether callers may enter containers. What they would run there is not seen here; so where commands are restricted, only the
-    /// host's own processes may: another container would have a way round by it. `hosts` says whether the caller is one.
-    pub fn allow_enter(&self, hosts: impl FnOnce() -> bool) -> Result<(), Refusal> {
+    /// Whether callers may do what only the host's own processes may where commands are restricted: end or reload the daemon, and
+    /// enter containers. What is run there is not seen here; another container would have a way round by it. `hosts` says whether
+    /// the caller is one.
+    pub fn allow_own(&self, what: &str, hosts: impl FnOnce() -> bool) -> Result<(), Refusal> {
         if self.policy.allows_every_command() || hosts() {
             return Ok(());
         }
-        let text = format!("containers may not enter each other where the host's policy {} restricts commands; the host's user can do it there", self.shown_path());
+        let text = format!("containers may not {what} where the host's policy {} restricts commands; the host's user can do it there", self.shown_path());
         Err(Refusal::new(Code::Denied, text))
     }
 
