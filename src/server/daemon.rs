@@ -804,8 +804,8 @@ impl Daemon {
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
         let internal = |e: io::Error| Refusal::new(Code::Busy, format!("{} cannot be started: {}; try again", shown(plan::name(&run)), crate::error::reason(&e)));
-        let schemes = if run.capability == Capability::HostExec as u8 { String::new() } else { self.policy.schemes() };
-        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context, &schemes).map_err(internal)?;
+        let granted = self.policy.granted(run.capability);
+        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context, &granted).map_err(internal)?;
         plan.elsewhere = caller.origin.and_then(|origin| plan::elsewhere(&run, &plan, origin));
         self.served += 1;
         (caller.cgroup, plan.cgroup) = self.cgroups.make(op, id).unzip();

@@ -11,7 +11,7 @@ use crate::policy::rules::{Asked, Judgement, Policy};
 use crate::process::{directory, environment, program};
 use crate::proto::capability::Capability;
 use crate::proto::message::{Code, Refusal, Run};
-use crate::server::plan::{self, Context};
+use crate::server::plan::{self, Context, Granted};
 use crate::sys::files;
 use std::ffi::OsStr;
 use std::fs;
@@ -108,9 +108,12 @@ impl InForce {
         Err(Refusal::new(Code::Denied, text))
     }
 
-    /// The schemes of URIs that may be opened, with commas between.
-    pub fn schemes(&self) -> String {
-        self.policy.schemes()
+    /// How a run that is allowed is to be done.
+    pub fn granted(&self, capability: u8) -> Granted {
+        if capability == Capability::HostExec as u8 {
+            return Granted { narrow: self.policy.denies_by_default(), ..Granted::default() };
+        }
+        Granted { schemes: self.policy.schemes(), narrow: true }
     }
 
     fn shown_path(&self) -> std::path::Display<'_> {
@@ -141,12 +144,12 @@ impl InForce {
         Err(self.denied(&format!("{} is denied", shown(name)), &why))
     }
 
-    /// Where commands are denied by default, no variable may turn an allowed one into another: `LD_PRELOAD` would.
+    /// Where commands are denied by default, no variable may turn an allowed one into another: `LD_PRELOAD` would, and `BASH_ENV`.
     fn allow_environment(&self, run: &Run<'_>) -> Result<(), Refusal> {
-        match environment::strings(run.set_env.0).find(|entry| environment::is_withheld(entry)) {
+        match environment::strings(run.set_env.0).find(|entry| !environment::is_harmless(entry)) {
             Some(entry) if self.policy.denies_by_default() => {
                 let name = entry.split(|b| *b == b'=').next().unwrap_or(entry);
-                Err(self.denied(&format!("the variable {} is denied", shown(name)), "it would change what an allowed command does"))
+                Err(self.denied(&format!("the variable {} is denied", shown(name)), "it could change what an allowed command does; TERM, LANG, LC_* and the like can be set"))
             }
             _ => Ok(()),
         }
