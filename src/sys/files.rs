@@ -247,6 +247,17 @@ pub fn try_lock(file: &File) -> io::Result<()> {
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
+/// The same, but waits for whoever has it.
+pub fn lock(file: &File) -> io::Result<()> {
+    loop {
+        // SAFETY: an open descriptor.
+        match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done.map(drop),
+        }
+    }
+}
+
 /// Random bytes, `getrandom(2)`; all zeros where the kernel has none yet.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
