@@ -755,7 +755,9 @@ impl Daemon {
             // What it is called is for the caller to claim; what it uses is not.
             other => other.word().as_bytes(),
         };
-        let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
+        // What shows or holds something for a caller ends with it: a thousand that nobody waits for would fill the daemon.
+        let outlives = run.capability == Capability::HostExec as u8 && run.inheritance.ignored.contains(signals::HUP);
+        let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || outlives, detach: run.detach };
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
         let directory = run.directory.0[..run.directory.0.len().min(MAX_DIRECTORY_BYTES)].to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
