@@ -467,9 +467,17 @@ pub struct Refusal {
     pub text: String,
 }
 
+/// A refusal is a sentence: a command whose name is a megabyte, told in it, would be four of them in the log.
+const MAX_REFUSAL_BYTES: usize = 4096;
+
 impl Refusal {
     pub fn new(code: Code, text: impl Into<String>) -> Refusal {
-        Refusal { code, text: text.into() }
+        let mut text = text.into();
+        if text.len() > MAX_REFUSAL_BYTES {
+            text.truncate((0..=MAX_REFUSAL_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+            text.push('…');
+        }
+        Refusal { code, text }
     }
 }
 
