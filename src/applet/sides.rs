@@ -66,7 +66,7 @@ impl Place {
             shims: &self.shims,
             known: shims::shipped().collect(),
             bridges: local::bridges().collect(),
-            bridges_wrong: local::fallback_for(b"", &call.invocation).err().map(|e| e.text),
+            bridges_wrong: local::fallback_for(b"", &call.invocation).err().map(|e| e.into_text()),
         }
     }
 }
