@@ -6,10 +6,10 @@
 //! May import: floors 0 and 1.
 
 use crate::error::{Error, Result};
-use crate::sys::process;
-use std::fs::{self, DirBuilder, File};
+use crate::sys::{files, process};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ const MAX_FILES: usize = 64;
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// Copies older than this go when another comes.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The modes of a copy: there to be read, not written. And before it is whole.
+const FINISHED: u32 = 0o400;
+const UNFINISHED: u32 = 0o600;
 /// What is kept of a name: enough to know it by, and its end.
 const MAX_NAME_BYTES: usize = 80;
 
@@ -34,19 +37,12 @@ pub fn keep(directory: &Path, from: File, name: &[u8], most: u64) -> Result<Path
         )));
     }
     prepare(directory)?;
-    let (place, path) = new_place(directory, name).map_err(failed)?;
-    let copied = (|| {
-        let mut to = File::options().write(true).create_new(true).mode(0o400).open(&path)?;
-        copy(from.take(most + 1), &mut to)
-    })();
-    match copied {
-        Ok(length) if length <= most => {
-            make_room(directory, &place);
-            Ok(path)
-        }
-        Ok(_) => {
+    let (place, path, mut to) = reserve(directory, name, size).map_err(failed)?;
+    match copy(from.take(size + 1), &mut to, size) {
+        Ok(true) => Ok(path),
+        Ok(false) => {
             remove(&place);
-            Err(Error::new(format!("{} grew while it was read: at most {most} bytes are handed over", String::from_utf8_lossy(name))))
+            Err(Error::new(format!("{} grew while it was read: it is not handed over", String::from_utf8_lossy(name))))
         }
         Err(e) => {
             remove(&place);
@@ -74,6 +70,18 @@ fn prepare(directory: &Path) -> Result<()> {
     }
 }
 
+/// Makes room, and a file that has its size already: whoever comes next counts it, and many at once take no more than they may.
+/// The lock is never held while anything is read: a caller's file may be one that never comes.
+fn reserve(directory: &Path, name: &[u8], size: u64) -> io::Result<(PathBuf, PathBuf, File)> {
+    let lock = File::open(directory)?;
+    files::lock(&lock)?;
+    make_room(directory, size);
+    let (place, path) = new_place(directory, name)?;
+    let to = File::options().write(true).create_new(true).mode(UNFINISHED).open(&path)?;
+    to.set_len(size)?;
+    Ok((place, path, to))
+}
+
 /// A directory of its own for each, so that the file keeps its name. They sort by their age.
 fn new_place(directory: &Path, name: &[u8]) -> io::Result<(PathBuf, PathBuf)> {
     let place = directory.join(format!("{:020}-{}", process::monotonic_us(), std::process::id()));
@@ -95,14 +103,26 @@ fn tame(name: &[u8]) -> String {
     if plain.is_empty() { "file".to_string() } else { plain.to_string() }
 }
 
-fn copy(mut from: impl Read, to: &mut File) -> io::Result<u64> {
+/// Says whether it was no longer than that.
+fn copy(mut from: impl Read, to: &mut File, most: u64) -> io::Result<bool> {
     let (mut buffer, mut length) = (vec![0; 64 * 1024], 0);
     loop {
         match from.read(&mut buffer) {
-            Ok(0) => return Ok(length),
+            Ok(0) => {
+                to.set_len(length)?;
+                to.set_permissions(Permissions::from_mode(FINISHED))?;
+                return Ok(true);
+            }
             Ok(count) => {
-                to.write_all(&buffer[..count])?;
                 length += count as u64;
+                // Without a name it counts for nobody, and would fill the memory all the same.
+                if to.metadata()?.nlink() == 0 {
+                    return Err(io::Error::other("too many files are being handed over at once; try again"));
+                }
+                if length > most {
+                    return Ok(false);
+                }
+                to.write_all(&buffer[..count])?;
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
@@ -110,11 +130,11 @@ fn copy(mut from: impl Read, to: &mut File) -> io::Result<u64> {
     }
 }
 
-/// Takes the oldest away until there are few enough, of few enough bytes; never the newest.
-fn make_room(directory: &Path, newest: &Path) {
-    let mut all: Vec<PathBuf> = places(directory).filter(|place| place != newest).collect();
+/// Takes the oldest away until there is room for one more of so many bytes.
+fn make_room(directory: &Path, more: u64) {
+    let mut all: Vec<PathBuf> = places(directory).collect();
     all.sort_unstable();
-    let (mut count, mut bytes) = (1, size(newest));
+    let (mut count, mut bytes) = (1, more);
     for place in all.into_iter().rev() {
         (count, bytes) = (count + 1, bytes + size(&place));
         if count > MAX_FILES || bytes > MAX_BYTES || age(&place) > MAX_AGE {
@@ -139,6 +159,10 @@ fn size(place: &Path) -> u64 {
 
 fn remove(place: &Path) {
     for file in places(place) {
+        // One that is still being written is kept by its writer, who may be waiting for ever: not what is in it.
+        if fs::symlink_metadata(&file).is_ok_and(|about| about.is_file() && about.mode() & 0o200 != 0) {
+            let _ = File::options().write(true).truncate(true).open(&file);
+        }
         let _ = fs::remove_file(file);
     }
     let _ = fs::remove_dir(place);
@@ -147,7 +171,6 @@ fn remove(place: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn scratch(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("bkt-handed-{name}-{}", std::process::id()));
@@ -189,6 +212,20 @@ mod tests {
             assert_eq!(tame(name.as_bytes()), tamed, "{name:?}");
         }
         assert_eq!(tame(&[b"\xc3\xbc".repeat(60), b".png".to_vec()].concat()).len(), MAX_NAME_BYTES);
+    }
+
+    #[test]
+    fn what_has_lost_its_place_is_copied_no_further() {
+        let directory = scratch("lost");
+        prepare(&directory).unwrap();
+        let (place, _, mut to) = reserve(&directory, b"x", 1 << 20).unwrap();
+        assert_eq!(size(&place), 1 << 20, "it is counted before it is there");
+        to.write_all(b"some").unwrap();
+        make_room(&directory, MAX_BYTES);
+        assert_eq!((place.exists(), to.metadata().unwrap().len()), (false, 0));
+        assert!(copy(&b"more"[..], &mut to, 10).unwrap_err().to_string().contains("try again"));
+        assert_eq!(to.metadata().unwrap().len(), 0);
+        remove_all(&directory);
     }
 
     #[test]

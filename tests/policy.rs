@@ -124,9 +124,17 @@ fn where_commands_are_denied_by_default_no_variable_makes_an_allowed_one_another
     let with = |entry: &str| it.host.bkt(["admin", "daemon", "exec", "--env", entry, "--", "id"]).output().unwrap();
     denied(&with("LD_PRELOAD=/tmp/mine.so"), "the variable LD_PRELOAD is denied");
     denied(&with("PATH=/tmp"), "the variable PATH is denied");
-    assert!(with("MINE=1").status.success());
+    denied(&with("BASH_ENV=/tmp/mine"), "the variable BASH_ENV is denied");
+    assert!(with("LC_ALL=C").status.success());
+    // What the caller simply has is left behind: a script that may be run would read this first.
+    let (mine, mark) = (it.program("mine", "touch \"$HOME/mark\""), it.host.dir.0.join("mark"));
+    it.program("bin/id", "echo");
+    fs::write(it.host.dir.0.join("bin/id"), "#!/bin/bash\necho \"$LANG $PAGER\"\n").unwrap();
+    let run = || stdout(it.host.exec(["id"]).env("BASH_ENV", &mine).env("PAGER", &mine).env("LANG", "C.UTF-8").output().unwrap());
+    assert_eq!((run().as_str(), mark.exists()), ("C.UTF-8 \n", false));
     it.reload(&host_exec(r#"{"default": "allow", "rules": [{"deny": "podman"}]}"#));
     assert!(with("PATH=/tmp").status.success());
+    assert_eq!((run(), mark.exists()), (format!("C.UTF-8 {}\n", mine.display()), true));
 }
 
 #[test]

@@ -28,6 +28,9 @@ const HINT_TYPES: &[&str] = &["boolean", "int", "double", "string", "byte", "var
 /// Hints whose value is a picture's path.
 const PICTURE_HINTS: &[&[u8]] = &[b"string:image-path:", b"string:image_path:"];
 
+/// Hints whose value is, or holds, a file's name.
+const FILE_HINTS: &[&str] = &["image-path", "image_path", "sound-file"];
+
 /// Where pictures with a name lie, for the themes that every other one falls back to (Icon Theme Specification).
 const PICTURE_PLACES: &[&str] = &[
     "/usr/share/icons/hicolor/scalable/apps",
@@ -78,7 +81,11 @@ impl Notification {
         if matches!(name, "action" | "replace-id") {
             self.recent.get_or_insert(name);
         }
-        let hint = PICTURE_HINTS.iter().find(|hint| name == "hint" && value.starts_with(hint));
+        let hint = PICTURE_HINTS.iter().find(|hint| name == "hint" && starts_as(value, hint));
+        // Other hints that name a file, or the same ones said in another way: what they name would be read unseen.
+        if name == "hint" && hint.is_none() && FILE_HINTS.iter().any(|file| text.split(':').nth(1) == Some(file)) {
+            return Err(format!("--hint: of the hints that name a file only string:image-path is passed on, not '{}'", crate::logging::shown(value)));
+        }
         if name == "icon" || hint.is_some() {
             let hint = hint.map_or(&b""[..], |hint| hint);
             self.pictures.push(Picture { hint, name: value[hint.len()..].to_vec(), file });
@@ -108,6 +115,11 @@ impl Picture {
     pub fn option(&self, name: &[u8]) -> Vec<u8> {
         if self.hint.is_empty() { [b"--icon=", name].concat() } else { [b"--hint=", self.hint, name].concat() }
     }
+}
+
+/// The type in any case of letters, as libnotify takes it.
+fn starts_as(value: &[u8], hint: &[u8]) -> bool {
+    value.len() >= hint.len() && value[..hint.len()].eq_ignore_ascii_case(hint) && value[b"string".len()..].starts_with(&hint[b"string".len()..])
 }
 
 fn is_hint(text: &str) -> bool {
@@ -201,6 +213,12 @@ mod tests {
             all.option(name, value.as_bytes(), None).unwrap();
         }
         assert_eq!((all.options.len(), all.recent), (5, None));
+        // Files are looked at before the notification service is told of them.
+        for value in ["variant:image-path:'/dev/zero'", "STRING:sound-file:/dev/zero", "byte:image_path:1"] {
+            assert!(all.option("hint", value.as_bytes(), None).unwrap_err().contains("name a file"), "{value}");
+        }
+        all.option("hint", b"String:image-path:/dev/zero", None).unwrap();
+        assert_eq!((all.options.len(), all.pictures.pop().unwrap().name), (5, b"/dev/zero".to_vec()));
         all.option("action", b"yes=Yes", None).unwrap();
         assert_eq!(all.recent, Some("action"));
         all.word(b"a").unwrap();

@@ -62,12 +62,23 @@ pub fn check_uri(uri: &[u8], schemes: &str) -> Result<()> {
     if uri.iter().any(|b| b.is_ascii_control() || b" \"<>\\`".contains(b)) {
         return wrong("it has a blank, a quote or a control character in it; percent-encode it (%20, %22)");
     }
-    // Mail programs have taken files along by this.
-    let lower = uri.to_ascii_lowercase();
-    if lower.starts_with(b"mailto:") && lower.split(|b| matches!(b, b'?' | b'&')).skip(1).any(|field| field.starts_with(b"attach")) {
+    // Mail programs have taken files along by this, however it was written.
+    let plain = decoded(uri);
+    if scheme.eq_ignore_ascii_case(b"mailto") && plain.split(|b| matches!(b, b'?' | b'&' | b';')).skip(1).any(|field| field.trim_ascii_start().starts_with(b"attach")) {
         return wrong("a mail's attachment is not chosen by its address");
     }
     Ok(())
+}
+
+/// Without percent-encoding, in small letters.
+fn decoded(uri: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(uri.len()), uri);
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|_| first == b'%').and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok());
+        out.push(digits.unwrap_or(first).to_ascii_lowercase());
+        rest = if digits.is_some() { &after[2..] } else { after };
+    }
+    out
 }
 
 /// Opens it; returns only where that failed.
@@ -121,7 +132,7 @@ mod tests {
 
     #[test]
     fn schemes_are_allowed_by_a_list_whatever_their_case() {
-        for uri in ["http://a/b?c=d&e#f", "HTTPS://a", "mailto:a@b?subject=x", "tel:+49-1", "https://a/\u{fc}"] {
+        for uri in ["http://a/b?c=d&e#f", "HTTPS://a", "mailto:a@b?subject=x%20attach%2", "tel:+49-1", "https://a/\u{fc}"] {
             assert_eq!(check_uri(uri.as_bytes(), SCHEMES), Ok(()), "{uri}");
         }
         for uri in ["file:///etc/passwd", "FILE:/etc/passwd", "ftp://a", "javascript:x", "ssh://a", "ms-office:x", "httpx://a", "data:text/html,x", ""] {
@@ -142,6 +153,9 @@ mod tests {
             "http://a/\\x",
             "mailto:a@b?attach=/etc/passwd",
             "MAILTO:a?x=y&Attachment=/x",
+            "mailto:a?%61ttach=/x",
+            "mailto:a%3F%41TTACH=/x",
+            "mailto:a?x=y&amp;attach=/x",
             "-x",
             "--help",
             "/etc/passwd",

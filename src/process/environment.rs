@@ -11,7 +11,8 @@
 //! | caller's | everything else (`TERM`, `LANG`, `LC_*`, `DISPLAY`, `WAYLAND_DISPLAY`, `EDITOR`, your own) | as a command would have it |
 //!
 //! Then `--unset-env`, then `--env`, and always `PWD` (the directory entered), `BKT_OP_ID` and `BKT_DEPTH`. With `--clear-env`
-//! there is neither base nor caller: only `--env` and the last three.
+//! there is neither base nor caller: only `--env` and the last three. Where a policy denies commands by default, a caller sets
+//! nothing but `TERM`, `LANG`, `LC_*` and what else is harmless.
 
 use crate::opid::OpId;
 use std::ffi::CStr;
@@ -167,11 +168,6 @@ fn rule(name: &[u8]) -> Rule {
     found.map_or(Rule::Callers, |row| row.2)
 }
 
-/// Whether the table keeps a caller's `NAME=VALUE` from a command, unless it is asked for by name.
-pub fn is_withheld(entry: &[u8]) -> bool {
-    matches!(rule(name_of(entry).unwrap_or(entry)), Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides)
-}
-
 /// The name of a variable that a container's command is to have from its caller on the host: as the other way round, and the
 /// runtime directory, which containers share. A name that is no identifier may mean something else to who passes it on.
 pub fn carried(entry: &[u8]) -> Option<&[u8]> {
@@ -179,6 +175,16 @@ pub fn carried(entry: &[u8]) -> Option<&[u8]> {
     let shared = [b"XDG_RUNTIME_DIR", OP_ID.as_bytes(), DEPTH.as_bytes()].contains(&name);
     let wanted = shared || name != b"PWD" && matches!(rule(name), Rule::Callers | Rule::ServersFirst);
     (wanted && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')).then_some(name)
+}
+
+/// What a caller may set of a command where commands are denied by default: how it speaks and looks. Of the rest too much is
+/// read as a program to start (`BASH_ENV`, `PAGER`, `LESSOPEN`, `GIT_SSH_COMMAND`, …) for a list of what is dangerous.
+const HARMLESS: &[&str] = &["TERM", "COLORTERM", "LANG", "LANGUAGE", "TZ", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"];
+
+/// Whether a `NAME=VALUE`, or a name, only changes how a command speaks and looks.
+pub fn is_harmless(entry: &[u8]) -> bool {
+    let name = name_of(entry).unwrap_or(entry);
+    name.starts_with(b"LC_") || HARMLESS.iter().any(|known| known.as_bytes() == name)
 }
 
 /// What a caller asked for.
@@ -189,6 +195,8 @@ pub struct Wanted<'a> {
     pub set: &'a [u8],
     pub unset: &'a [u8],
     pub clear: bool,
+    /// Of the caller's only what is harmless.
+    pub narrow: bool,
 }
 
 /// The name in `NAME=VALUE`; a string without `=`, or with nothing before it, is no variable and is not passed on.
@@ -231,6 +239,7 @@ pub fn merge(server: &[u8], wanted: Wanted<'_>, directory: &[u8], op: OpId) -> V
     if !wanted.clear {
         let mut callers = Variables::of(wanted.callers);
         callers.keep(|name| match rule(name) {
+            _ if wanted.narrow && !is_harmless(name) => false,
             Rule::Callers => !is_settled(name),
             Rule::ServersFirst => !is_settled(name) && !servers.contain(name),
             Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides => false,
@@ -353,15 +362,24 @@ mod tests {
 
     #[test]
     fn set_wins_over_unset_wins_over_everything() {
-        let wanted = Wanted { callers: b"A=caller\0B=caller\0", set: b"A=set\0PATH=/mine\0", unset: b"A\0B\0C\0", clear: false };
+        let wanted = Wanted { callers: b"A=caller\0B=caller\0", set: b"A=set\0PATH=/mine\0", unset: b"A\0B\0C\0", ..Wanted::default() };
         let mut expected = vec!["D=server", "A=set", "PATH=/mine"];
         expected.extend(TAIL);
         assert_eq!(merged(b"C=server\0D=server\0PATH=/usr\0", wanted), expected);
     }
 
     #[test]
+    fn a_narrowed_caller_sets_how_a_command_speaks_and_looks_and_nothing_else() {
+        let callers = b"TERM=xterm\0LC_ALL=C\0BASH_ENV=/x\0PAGER=x\0GNUPGHOME=/x\0LCX=1\0LD_PRELOAD=x\0";
+        let all = merge(b"PAGER=less\0", Wanted { callers, narrow: true, ..Wanted::default() }, b"/", OpId::from_bits(1).unwrap());
+        let names: Vec<&[u8]> = strings(&all).map(|entry| name_of(entry).unwrap()).collect();
+        assert_eq!(names, [&b"LC_ALL"[..], b"TERM", b"PAGER", b"PWD", b"BKT_OP_ID", b"BKT_DEPTH"]);
+        assert!(strings(&all).any(|entry| entry == b"PAGER=less"));
+    }
+
+    #[test]
     fn clear_leaves_only_what_was_set_and_what_is_ours() {
-        let wanted = Wanted { callers: b"A=1\0", set: b"B=2\0", unset: b"", clear: true };
+        let wanted = Wanted { callers: b"A=1\0", set: b"B=2\0", clear: true, ..Wanted::default() };
         let mut expected = vec!["B=2"];
         expected.extend(TAIL);
         assert_eq!(merged(b"C=3\0", wanted), expected);

@@ -472,6 +472,9 @@ pub struct Reason {
     pub text: String,
 }
 
+/// A refusal is a sentence: a command whose name is a megabyte, told in it, would be four of them in the log.
+const MAX_REFUSAL_BYTES: usize = 4096;
+
 impl Refusal {
     pub fn new(code: Code, text: impl Into<String>) -> Refusal {
         Refusal::of(Reason { code, text: text.into() })
@@ -479,7 +482,11 @@ impl Refusal {
 
     #[cold]
     #[inline(never)]
-    fn of(reason: Reason) -> Refusal {
+    fn of(mut reason: Reason) -> Refusal {
+        if reason.text.len() > MAX_REFUSAL_BYTES {
+            let end = (0..=MAX_REFUSAL_BYTES).rev().find(|at| reason.text.is_char_boundary(*at)).unwrap_or(0);
+            reason.text.replace_range(end.., "…");
+        }
         Refusal(Box::new(reason))
     }
 

@@ -606,6 +606,9 @@ impl Daemon {
 
     fn on_message(&mut self, id: u64, frame: Frame) -> Result<(), Refusal> {
         let body = frame.body();
+        if frame.header.kind != kind::Pong && self.guests.knows(id) {
+            return Err(Refusal::new(Code::BadRequest, "a guest's link carries nothing but its answers"));
+        }
         if matches!(frame.header.kind, kind::Hello | kind::Serve | kind::GuestsRequest | kind::StatusRequest | kind::Reload | kind::Stop)
             && let Some(caller) = self.callers.get_mut(id)
         {
@@ -643,6 +646,9 @@ impl Daemon {
             }
             kind::Serve if self.upstream.is_none() => {
                 let offer: message::Serve<'_> = message::decode(body)?;
+                if !self.callers.get(id).is_some_and(|c| matches!(c.session.state(), State::Greeting { .. })) {
+                    return Err(Refusal::new(Code::BadRequest, "a connection with a command does not become a guest's link"));
+                }
                 self.on_offer(id, &offer);
             }
             kind::Enter if self.upstream.is_none() => {
@@ -666,6 +672,7 @@ impl Daemon {
             kind::Reload if self.upstream.is_some() => return Err(Refusal::new(Code::BadRequest, "a guest daemon is not reloaded; end it, and start the new one")),
             kind::Reload => {
                 let message::Reload {} = message::decode(body)?;
+                self.allow_control(id)?;
                 if self.ending_by.is_some() {
                     return Err(Refusal::new(Code::ShuttingDown, "the daemon is ending; it is not reloaded"));
                 }
@@ -674,6 +681,7 @@ impl Daemon {
             }
             kind::Stop => {
                 let message::Stop {} = message::decode(body)?;
+                self.allow_control(id)?;
                 // First: who is told that we end may look for a daemon at once, and must not find us.
                 self.close_door();
                 self.reply(id, &message::Done {}, vec![]);
@@ -696,7 +704,9 @@ impl Daemon {
             // What it is called is for the caller to claim; what it uses is not.
             other => other.word().as_bytes(),
         };
-        let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || run.inheritance.ignored.contains(signals::HUP), detach: run.detach };
+        // What shows or holds something for a caller ends with it: a thousand that nobody waits for would fill the daemon.
+        let outlives = run.capability == Capability::HostExec as u8 && run.inheritance.ignored.contains(signals::HUP);
+        let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || outlives, detach: run.detach };
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
         let directory = run.directory.0[..run.directory.0.len().min(MAX_DIRECTORY_BYTES)].to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
@@ -745,8 +755,8 @@ impl Daemon {
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
         let internal = |e: io::Error| Refusal::new(Code::Busy, format!("{} cannot be started: {}; try again", shown(plan::name(&run)), crate::error::reason(&e)));
-        let schemes = if run.capability == Capability::HostExec as u8 { String::new() } else { self.policy.schemes() };
-        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context, &schemes).map_err(internal)?;
+        let granted = self.policy.granted(run.capability);
+        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context, &granted).map_err(internal)?;
         plan.elsewhere = caller.origin.and_then(|origin| plan::elsewhere(&run, &plan, origin));
         self.served += 1;
         (caller.cgroup, plan.cgroup) = self.cgroups.make(op, id).unzip();

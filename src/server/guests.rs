@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 const MAX_GUESTS: usize = 256;
 /// The longest name of a container, as in hostnames.
 const MAX_NAME_BYTES: usize = 255;
+/// Capabilities that one guest may want: several times as many as there are. They are kept for as long as it stays.
+const MAX_WANTED: usize = 32;
+/// The longest release, and the longest name of a capability.
+const MAX_WORD_BYTES: usize = 64;
 /// How long the older of two guests may take to answer; well within the newer one's 2 s of patience.
 const PING_MS: u64 = 1_000;
 
@@ -82,6 +86,13 @@ impl Guests {
         if guest.name.is_empty() || guest.name.len() > MAX_NAME_BYTES || guest.name.iter().any(|b| *b < b' ' || *b == b'/' || *b == 127) {
             return Verdict::Refuse(Refusal::new(Code::BadRequest, "the name of the container is empty, too long, or no name; give it one with --name"));
         }
+        // They go to other people's terminals, and are kept.
+        let is_word = |word: &String| word.len() <= MAX_WORD_BYTES && word.bytes().all(|b| (b' '..=b'~').contains(&b));
+        let wanted = || guest.accepted.iter().chain(&guest.rejected);
+        if wanted().count() > MAX_WANTED || !wanted().chain([&guest.release]).all(is_word) {
+            let text = format!("a guest names its release and at most {MAX_WANTED} capabilities, in at most {MAX_WORD_BYTES} plain characters each");
+            return Verdict::Refuse(Refusal::new(Code::BadRequest, text));
+        }
         if let Some(older) = self.named(&guest.name).map(|older| older.id) {
             self.rivals.push(Rival { newer: guest, older, until: now + PING_MS });
             return Verdict::Ask(older);
@@ -124,6 +135,12 @@ impl Guests {
 
     pub fn deadline(&self) -> Option<u64> {
         self.rivals.iter().map(|rival| rival.until).min()
+    }
+
+    /// Whether a caller is a guest, or waits to be one. It is nothing else besides: a connection that is two things would end as
+    /// one of them, and stay in the lists as the other.
+    pub fn knows(&self, caller: u64) -> bool {
+        self.all.iter().any(|guest| guest.id == caller) || self.rivals.iter().any(|rival| rival.newer.id == caller)
     }
 
     /// Those who wait for another guest's answer.
@@ -185,6 +202,10 @@ mod tests {
         for name in ["", "a/b", "a\nb", &"x".repeat(256)] {
             assert!(matches!(Guests::default().on_offer(guest(1, name), 0), Verdict::Refuse(r) if r.code == Code::BadRequest), "{name:?}");
         }
+        let wanted = |wanted: Vec<String>| Guest { rejected: wanted, ..guest(1, "dev") };
+        for wrong in [wanted(vec![String::new(); MAX_WANTED + 1]), wanted(vec!["x".repeat(65)]), Guest { release: "1\u{1b}[2J".into(), ..guest(1, "dev") }] {
+            assert!(matches!(Guests::default().on_offer(wrong, 0), Verdict::Refuse(r) if r.code == Code::BadRequest));
+        }
         let mut guests = Guests::default();
         for id in 0..MAX_GUESTS as u64 {
             guests.on_offer(guest(id, &format!("box{id}")), 0);
@@ -200,6 +221,7 @@ mod tests {
         guests.entering.push(Entering { caller: 9, guest: 1, directory: None });
         guests.on_offer(guest(3, "dev"), 0);
         assert!(guests.is_entering(9) && guests.is_waited_for(1));
+        assert!(guests.knows(1) && guests.knows(3) && !guests.knows(9));
         guests.on_gone(9);
         guests.on_gone(3);
         assert_eq!((guests.deadline(), guests.is_entering(9), guests.is_waited_for(1)), (None, false, false));

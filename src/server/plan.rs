@@ -46,6 +46,15 @@ pub struct Context {
     pub interceptors: Option<PathBuf>,
 }
 
+/// What the policy has to say of how a run is done.
+#[derive(Default)]
+pub struct Granted {
+    /// The schemes of URIs that may be opened, with commas between.
+    pub schemes: String,
+    /// Of the caller's environment only what is harmless.
+    pub narrow: bool,
+}
+
 /// A launch that has been decided.
 pub struct Decided {
     pub plan: Plan,
@@ -113,13 +122,13 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     Ok(())
 }
 
-/// Decides a run that `check` has passed; the descriptors are in the order of [`Run`]. `schemes` are those that may be opened.
-pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, schemes: &str) -> io::Result<Decided> {
+/// Decides a run that `check` has passed; the descriptors are in the order of [`Run`].
+pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, granted: &Granted) -> io::Result<Decided> {
     let (words, depth, own);
     let run = match Capability::from_number(run.capability) {
         Some(Capability::HostExec) | None => run,
         Some(capability) => {
-            (words, depth) = (performance_words(capability, run, context, schemes), performance_depth(run));
+            (words, depth) = (performance_words(capability, run, context, &granted.schemes), performance_depth(run));
             own = performance(run, &words, &depth, context);
             &own
         }
@@ -155,7 +164,7 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, sch
     };
     let (wanted, required) = (directory::translate(run.directory.0, paths::HOST_ROOT), run.directory_required);
     let entered = if required { run.directory.0 } else { wanted.unwrap_or(b"") };
-    let wanted_env = environment::Wanted { callers: run.env.0, set: run.set_env.0, unset: run.unset_env.0, clear: run.clear_env };
+    let wanted_env = environment::Wanted { callers: run.env.0, set: run.set_env.0, unset: run.unset_env.0, clear: run.clear_env, narrow: granted.narrow };
     let env = environment::merge(&context.env, wanted_env, entered, op);
     let (candidates, searched) = look_up(name(run), context);
     // Children of a stopped or killed daemon are hung up on; those that are to outlive their caller outlive it too.

@@ -11,9 +11,9 @@ use crate::policy::rules::{Asked, Judgement, Policy};
 use crate::process::{directory, environment, program};
 use crate::proto::capability::Capability;
 use crate::proto::message::{Code, Refusal, Run};
-use crate::server::plan::{self, Context};
+use crate::server::plan::{self, Context, Granted};
+use crate::sys::files;
 use std::ffi::OsStr;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -95,19 +95,23 @@ impl InForce {
         Refusal::new(Code::Denied, format!("{what} is denied by the host's policy {}{why} (granted: {granted}); the host's user can allow it there", self.shown_path()))
     }
 
-    /// Whether callers may enter containers. What they would run there is not seen here; so where commands are restricted, only the
-    /// host's own processes may: another container would have a way round by it. `hosts` says whether the caller is one.
-    pub fn allow_enter(&self, hosts: impl FnOnce() -> bool) -> Result<(), Refusal> {
+    /// Whether callers may do what only the host's own processes may where commands are restricted: end or reload the daemon, and
+    /// enter containers. What is run there is not seen here; another container would have a way round by it. `hosts` says whether
+    /// the caller is one.
+    pub fn allow_own(&self, what: &str, hosts: impl FnOnce() -> bool) -> Result<(), Refusal> {
         if self.policy.allows_every_command() || hosts() {
             return Ok(());
         }
-        let text = format!("containers may not enter each other where the host's policy {} restricts commands; the host's user can do it there", self.shown_path());
+        let text = format!("containers may not {what} where the host's policy {} restricts commands; the host's user can do it there", self.shown_path());
         Err(Refusal::new(Code::Denied, text))
     }
 
-    /// The schemes of URIs that may be opened, with commas between.
-    pub fn schemes(&self) -> String {
-        self.policy.schemes()
+    /// How a run that is allowed is to be done.
+    pub fn granted(&self, capability: u8) -> Granted {
+        if capability == Capability::HostExec as u8 {
+            return Granted { narrow: self.policy.denies_by_default(), ..Granted::default() };
+        }
+        Granted { schemes: self.policy.schemes(), narrow: true }
     }
 
     fn shown_path(&self) -> std::path::Display<'_> {
@@ -124,7 +128,13 @@ impl InForce {
         let found = find(name, context);
         let directory = directory::translate(run.directory.0, paths::HOST_ROOT).unwrap_or(b"/");
         let asked_for = if name.contains(&b'/') { Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name)) } else { found.clone() };
-        let real = fs::canonicalize(asked_for).unwrap_or_default();
+        let real = match files::real_path(&asked_for) {
+            // Nobody else's tree is looked into to find out what it is; unjudged it may be what a rule denies.
+            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
+                return Err(self.denied(&format!("{} is denied", shown(name)), "its path goes in a circle, or through another process"));
+            }
+            real => real.unwrap_or_default(),
+        };
         let asked = Asked { name, arguments: &arguments, found: found.as_os_str().as_bytes(), real: real.as_os_str().as_bytes() };
         let why = match self.policy.judge(asked) {
             Judgement::Allowed => return self.allow_environment(run),
@@ -134,12 +144,12 @@ impl InForce {
         Err(self.denied(&format!("{} is denied", shown(name)), &why))
     }
 
-    /// Where commands are denied by default, no variable may turn an allowed one into another: `LD_PRELOAD` would.
+    /// Where commands are denied by default, no variable may turn an allowed one into another: `LD_PRELOAD` would, and `BASH_ENV`.
     fn allow_environment(&self, run: &Run<'_>) -> Result<(), Refusal> {
-        match environment::strings(run.set_env.0).find(|entry| environment::is_withheld(entry)) {
+        match environment::strings(run.set_env.0).find(|entry| !environment::is_harmless(entry)) {
             Some(entry) if self.policy.denies_by_default() => {
                 let name = entry.split(|b| *b == b'=').next().unwrap_or(entry);
-                Err(self.denied(&format!("the variable {} is denied", shown(name)), "it would change what an allowed command does"))
+                Err(self.denied(&format!("the variable {} is denied", shown(name)), "it could change what an allowed command does; TERM, LANG, LC_* and the like can be set"))
             }
             _ => Ok(()),
         }

@@ -6,7 +6,7 @@ use crate::process::environment;
 use crate::proto::channel::Channel;
 use crate::proto::message::{self, Code, Past, Refusal};
 use crate::server::caller::{Caller, Child};
-use crate::server::daemon::{Daemon, LAST_WORDS_MS, STATE_UNDERSTOOD};
+use crate::server::daemon::{Daemon, LAST_WORDS_MS, STATE_UNDERSTOOD, op_text};
 use crate::server::errors::Errors;
 use crate::server::guests::Guests;
 use crate::server::listener::Listener;
@@ -143,8 +143,13 @@ impl Daemon {
 
     /// Becomes the next image; returns only where that failed, with everything as it was.
     fn become_next(&mut self) {
-        if self.callers.values().filter_map(|c| c.channel.as_ref()).any(Channel::has_unsent_descriptors) {
-            return self.abandon_reload("a terminal is just being handed over; try again");
+        // Descriptors that wait to be sent cannot be passed on. They wait only where somebody asked much and reads nothing, and
+        // nobody shall keep the daemon from being renewed.
+        let stuck = |c: &Caller| c.channel.as_ref().is_some_and(Channel::has_unsent_descriptors);
+        let stuck: Vec<u64> = self.callers.iter().filter(|(_, c)| stuck(c)).map(|(id, _)| id).collect();
+        for id in stuck {
+            log::warn!(op_id:% = op_text(self.callers.get(id).and_then(|c| c.op)); "a caller reads nothing; it is taken for gone");
+            self.on_gone(id);
         }
         for rival in self.guests.rivals() {
             self.refuse(rival, Refusal::new(Code::Busy, "the daemon is being reloaded; try again"));

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::logging::shown;
 use crate::proto::channel::{Channel, Frame};
 use crate::proto::message::{self, Bytes, Code, Refusal};
+use crate::server::caller::Caller;
 use crate::server::daemon::{Daemon, op_text, turn_away};
 use crate::server::guests::{Entering, Guest, Verdict};
 use crate::server::session::{Event, State};
@@ -59,7 +60,7 @@ impl Daemon {
         if !matches!(caller.session.state(), State::Greeting { .. }) {
             return Err(Refusal::new(Code::BadRequest, "a connection enters a container before anything else"));
         }
-        self.policy.allow_enter(|| caller.channel.as_ref().is_some_and(|channel| self.is_of_our_side(channel)))?;
+        self.policy.allow_own("enter each other", || self.is_of_our_side(caller))?;
         let Some(guest) = self.guests.named(enter.container.0).map(|guest| guest.id) else {
             let text = format!("{} has no guest daemon here; start one in it: 'bkt-guest --daemon', or enter it by 'bkt-guest --entry'", shown(enter.container.0));
             return Err(Refusal::new(Code::NoGuest, text));
@@ -70,10 +71,19 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether the process that connected has our own root directory.
-    fn is_of_our_side(&self, channel: &Channel) -> bool {
-        let root = |pid: u32| CString::new(format!("/proc/{pid}/root")).ok().and_then(|path| files::file_id(&path).ok());
-        socket::peer(channel.as_fd()).is_ok_and(|peer| peer.pid != 0 && root(peer.pid) == Some(self.context.root))
+    pub(super) fn allow_control(&self, id: u64) -> Result<(), Refusal> {
+        let Some(caller) = self.callers.get(id) else { return Ok(()) };
+        self.policy.allow_own("end or reload the host's daemon", || self.is_of_our_side(caller))
+    }
+
+    /// Whether the process that connected is the host's: in our user namespace, and with our root directory. The root alone says
+    /// little: who has a user namespace of its own can make any directory its root, also the host's where the container sees that.
+    /// And first the namespace, which the kernel knows: a root may lie on a file system whose answer would never come.
+    fn is_of_our_side(&self, caller: &Caller) -> bool {
+        let Some(peer) = caller.channel.as_ref().and_then(|channel| socket::peer(channel.as_fd()).ok()).filter(|peer| peer.pid != 0) else { return false };
+        let of = |process: &str, what: &str| CString::new(format!("/proc/{process}/{what}")).ok().and_then(|path| files::file_id(&path).ok());
+        let (theirs, ours) = (of(&peer.pid.to_string(), "ns/user"), of("self", "ns/user"));
+        theirs.is_some() && theirs == ours && of(&peer.pid.to_string(), "root") == Some(self.context.root)
     }
 
     /// Passes on who waits for this guest, as far as its link takes it now. A caller stays ours until its connection is on its
