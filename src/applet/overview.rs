@@ -2,7 +2,7 @@
 
 use crate::applet::admin::{self, State};
 use crate::applet::sides::{self, OtherSide, Place};
-use crate::applet::{Call, RELEASE, output, usage};
+use crate::applet::{Call, RELEASE, doctor, output, usage};
 use crate::client::ask::Found;
 use crate::client::local::Side;
 use crate::container;
@@ -94,7 +94,7 @@ fn one_side(call: &Call, place: &Place) -> (String, String) {
         _ => None,
     };
     let shims = place.patient(call).shims();
-    let mut text = format!("bkt {RELEASE} on the {side}\n");
+    let mut text = format!("bkt {RELEASE} {}\n", doctor::on_side(place.side));
     if !name.is_empty() {
         text.push_str(&format!("name:    {name}\n"));
     }

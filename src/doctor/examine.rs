@@ -207,7 +207,9 @@ impl Patient<'_> {
             let has = look::directories(daemons.var("PATH").unwrap_or(program::DEFAULT_PATH));
             // Login shells differ on those: a user has them in one and not in the other.
             let is_for_root = |d: &PathBuf| d.file_name().is_some_and(|name| name == "sbin");
-            let lacks = |d: &PathBuf| !has.contains(d) && !self.shims.contains(d) && !is_for_root(d) && d.is_dir();
+            // All of it is ours, and none of ours is what a daemon runs; interactive shells alone have it.
+            let is_of_shims = |d: &PathBuf| self.shims.contains(d) || d.ends_with(".local/bin/distrobox");
+            let lacks = |d: &PathBuf| !has.contains(d) && !is_of_shims(d) && !is_for_root(d) && d.is_dir();
             let mut missing: Vec<String> = look::directories(sessions).into_iter().filter(lacks).map(|d| d.display().to_string()).collect();
             missing.dedup();
             findings.extend(surroundings::path(&missing, starter));
