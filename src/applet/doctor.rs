@@ -149,23 +149,8 @@ fn fix(call: &Call, place: &Place, checks: &[Checked]) -> bool {
     any
 }
 
-fn side_name(side: Side) -> &'static str {
-    match side {
-        Side::Host => "host",
-        Side::Container => "container",
-    }
-}
-
-/// The same for people.
-pub fn on_side(side: Side) -> &'static str {
-    match side {
-        Side::Host => "on the host",
-        Side::Container => "in the container",
-    }
-}
-
 fn describe(checks: &[Checked], side: Side, fixed: bool) -> String {
-    let mut text = format!("bkt {RELEASE} {}\n", on_side(side));
+    let mut text = format!("bkt {RELEASE} {}\n", sides::on(side));
     let (mut broken, mut safe, mut all) = (0, 0, 0);
     for Checked { check, about, findings } in checks {
         if findings.is_empty() {
@@ -216,7 +201,7 @@ fn report(checks: &[Checked], side: Side) -> String {
         }
         items.extend(findings.iter().map(|f| Item { check, level: f.level.word(), what: &f.what, why: f.why, mend: f.mend.command(), safe: !matches!(f.mend, Mend::ByHand(_)) }));
     }
-    crate::document::text(&Report { side: side_name(side), version: RELEASE, checks: items })
+    crate::document::text(&Report { side: side.word(), version: RELEASE, checks: items })
 }
 
 #[derive(Serialize)]
@@ -238,8 +223,8 @@ struct Candidate {
 fn explain(call: &Call, wanted: &str, place: &Place) -> (u8, String, String) {
     let is_tool = wanted == "host-exec" || wanted.starts_with("bkt") && APPLETS.iter().any(|applet| applet.name == wanted);
     let (all, why) = name::explain(wanted, is_tool, &call.invocation, &place.shims, place.side == Side::Host);
-    let side = side_name(place.side);
-    let mut text = format!("{wanted} {}, in the order of PATH\n", on_side(place.side));
+    let side = place.side.word();
+    let mut text = format!("{wanted} {}, in the order of PATH\n", sides::on(place.side));
     for candidate in &all {
         text.push_str(&format!("{} {:14} {}\n                 {}\n", if candidate.wins { '>' } else { ' ' }, candidate.mode, candidate.path.display(), candidate.what));
     }

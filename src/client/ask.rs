@@ -122,11 +122,7 @@ pub struct Guest {
 
 /// Asks the daemon which guests there are, and each of them what runs there.
 pub fn guests(sockets: &[PathBuf], op: OpId) -> Result<Vec<Guest>> {
-    let socket = match connect::connect(sockets)? {
-        Connection::NoDaemon { path, why } => return Err(connect::no_daemon(&path, &why)),
-        Connection::Made(socket) => socket,
-    };
-    let frame = ask(Channel::new(socket), &message::GuestsRequest {}, op, kind::Guests, HANDSHAKE_MS)?;
+    let frame = tell(sockets, &message::GuestsRequest {}, op, kind::Guests, HANDSHAKE_MS)?;
     let all: message::Guests<'_> = message::decode(frame.body()).map_err(unreadable)?;
     let guest = |guest: &message::Guest<'_>| Guest {
         container: guest.container.0.to_vec(),
@@ -157,6 +153,7 @@ pub fn stop(sockets: &[PathBuf], op: OpId) -> Result<()> {
     tell(sockets, &message::Stop {}, op, kind::Done, HANDSHAKE_MS).map(drop)
 }
 
+/// One question to a daemon that must be there.
 fn tell<M: Message>(sockets: &[PathBuf], message: &M, op: OpId, answer: u8, within_ms: u64) -> Result<Frame> {
     match connect::connect(sockets)? {
         Connection::NoDaemon { path, why } => Err(connect::no_daemon(&path, &why)),
@@ -176,7 +173,7 @@ fn ask<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8, wit
         match channel.next_frame().map_err(unreadable)? {
             Some(frame) if frame.header.kind == answer => return Ok(frame),
             Some(frame) if frame.header.kind == kind::Refused => {
-                let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.text))?;
+                let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.into_text()))?;
                 return Err(Error::new(refused.text));
             }
             Some(frame) => return Err(Error::new(format!("the daemon answered with a message of kind {}, which we do not know", frame.header.kind))),

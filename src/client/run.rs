@@ -5,7 +5,7 @@ use crate::client::capture::{self, Streams};
 use crate::client::connect::{self, Connection, HANDSHAKE_MS};
 use crate::client::relay::{Next, Relay};
 use crate::container;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::event::Wait;
 use crate::exit::End;
 use crate::invocation::Invocation;
@@ -450,7 +450,7 @@ fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
 }
 
 fn refusal(text: &str, code: Code) -> Error {
-    Error { word: code.word(), ..Error::with_code(text, code.exit()) }
+    Failure { text: text.into(), code: code.exit(), word: code.word() }.into()
 }
 
 fn unexpected(kind: u8) -> Error {

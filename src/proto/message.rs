@@ -9,6 +9,7 @@ use crate::proto::frame::{self, Header};
 use crate::sys::process::Inheritance;
 use crate::sys::terminal::{Modes, Size};
 use serde::{Deserialize, Serialize, Serializer};
+use std::ops::Deref;
 
 /// Bytes that are written in one piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -460,16 +461,39 @@ codes! {
     Taken = 21, "taken", exit::FAILED;
 }
 
-/// A refusal before it is put on the wire.
+/// A refusal before it is put on the wire. One pointer, as [`Error`](crate::error::Error) is, and for the same reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<Reason>);
+
+/// What a [`Refusal`] says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reason {
     pub code: Code,
     pub text: String,
 }
 
 impl Refusal {
     pub fn new(code: Code, text: impl Into<String>) -> Refusal {
-        Refusal { code, text: text.into() }
+        Refusal::of(Reason { code, text: text.into() })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn of(reason: Reason) -> Refusal {
+        Refusal(Box::new(reason))
+    }
+
+    /// The sentence alone.
+    pub fn into_text(self) -> String {
+        self.0.text
+    }
+}
+
+impl Deref for Refusal {
+    type Target = Reason;
+
+    fn deref(&self) -> &Reason {
+        &self.0
     }
 }
 

@@ -45,7 +45,7 @@ pub fn environment(invocation: &Invocation) -> Option<Invocation> {
 }
 
 fn ask(shell: &OsStr) -> io::Result<Vec<&'static CStr>> {
-    let script = [b"exec ", &quoted(process::own_path()?.as_bytes())[..], b" bkt-hostd --print-environment"].concat();
+    let script = [b"exec ", &quoted(process::own_path().map_err(io::Error::other)?.as_bytes())[..], b" bkt-hostd --print-environment"].concat();
     let mut child =
         Command::new(shell).args([OsStr::new("-l"), OsStr::new("-c"), OsStr::from_bytes(&script)]).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn()?;
     let answer = child.stdout.take().map_or_else(|| Ok(Vec::new()), |out| read_within(out.as_fd(), process::monotonic_ms() + SHELL_MS));

@@ -77,7 +77,7 @@ fn of_link(name: &str, directory: &Path, target: &Path, invocation: &Invocation,
 }
 
 fn plain(path: &Path, places: &Places) -> Result<String, String> {
-    let source = to_source(path, &places.home).map_err(|e| e.text)?;
+    let source = to_source(path, &places.home).map_err(|e| e.into_text())?;
     check_source(&source).map(|()| source)
 }
 
