@@ -335,7 +335,7 @@ fn bkt_status_in_a_container_is_the_hosts_and_says_which_way_it_went() {
         assert_eq!(text(&quiet.stderr), "");
         let both = stdout(quiet);
         let (ours, shown) = both.split_once("\n\nbkt ").expect("one side, then the other");
-        assert!(ours.contains(" on the container\n") && ours.contains("socket:  /run/bkt/host.sock\n"), "{both}");
+        assert!(ours.contains(" in the container\n") && ours.contains("socket:  /run/bkt/host.sock\n"), "{both}");
         assert!(shown.contains(" on the host\n") && shown.contains(&format!("running, pid {}", host.pid())), "{shown}");
         assert!(shown.contains(host.socket().to_str().unwrap()), "the host's name of the socket: {shown}");
 
@@ -351,7 +351,7 @@ fn bkt_status_in_a_container_is_the_hosts_and_says_which_way_it_went() {
         let here = container.sh("bkt -v --no-delegate status");
         assert!(text(&here.stderr).contains("running here, as asked for"), "{}", text(&here.stderr));
         let shown = stdout(here);
-        assert!(shown.contains(" on the container\n") && shown.contains("socket:  /run/bkt/host.sock\n"), "{shown}");
+        assert!(shown.contains(" in the container\n") && shown.contains("socket:  /run/bkt/host.sock\n"), "{shown}");
 
         let asked = stdout(container.sh("bkt admin daemon status"));
         assert!(asked.contains("socket:  /run/bkt/host.sock\n") && asked.contains(&format!("pid {}", host.pid())), "{asked}");
@@ -369,7 +369,7 @@ fn bkt_status_falls_back_to_another_bridge_and_says_so() {
         let output = container.command_with(&[("BKT_SOCKET", "/run/nobody.sock")], "/run/bkt", &["/bin/bkt", "-v", "status"]).output().unwrap();
         assert!(text(&output.stderr).contains("running bkt by host-spawn"), "{}", text(&output.stderr));
         let shown = stdout(output);
-        assert!(shown.contains(" on the container\n") && shown.ends_with("\nhost-spawn bkt -v status\n"), "{shown}");
+        assert!(shown.contains(" in the container\n") && shown.ends_with("\nhost-spawn bkt -v status\n"), "{shown}");
     });
 }
 

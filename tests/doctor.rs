@@ -529,10 +529,10 @@ fn a_healthy_container_shows_both_sides_well() {
         assert!(found.checks.contains(&check.to_string()), "{check} in {:?}", found.checks);
     }
     let plain = stdout(inside.sh("bkt doctor"));
-    let (container, host) = (plain.find(" on the container\n").unwrap(), plain.find(" on the host\n").unwrap());
+    let (container, host) = (plain.find(" in the container\n").unwrap(), plain.find(" on the host\n").unwrap());
     assert!(container < host && plain.matches("all is well\n").count() == 2, "{plain}");
     let name = stdout(inside.sh("bkt doctor uname"));
-    assert!(name.contains("uname on the container") && name.contains("/shims/uname wins") && name.contains("uname on the host") && name.contains("tools/uname wins"), "{name}");
+    assert!(name.contains("uname in the container") && name.contains("/shims/uname wins") && name.contains("uname on the host") && name.contains("tools/uname wins"), "{name}");
 }
 
 #[test]

@@ -40,10 +40,16 @@ fn uninstall_takes_away_what_install_made_and_nothing_else() {
     // A shim that somebody made by hand, of a name that comes with bkt.
     std::os::unix::fs::symlink("/elsewhere/bkt", home.0.join(".local/share/bkt/shims/podman")).unwrap();
     let before = everything(&home.0);
+    let docker = home.0.join(".local/share/bkt/shims/docker");
     for _ in 0..2 {
         let said = stdout(make("install", &home.0, &[]));
-        assert!(said.contains("admin daemon install"), "says what comes next: {said}");
+        assert!(said.contains("admin daemon install") && said.contains("shim init"), "says what comes next: {said}");
+        // Declared to be a command of another name, after the first.
+        let _ = fs::remove_file(&docker);
+        std::os::unix::fs::symlink(".as/podman", &docker).unwrap();
     }
+    stdout(make("install", &home.0, &[]));
+    assert_eq!(fs::read_link(&docker).unwrap(), Path::new(".as/podman"), "what the user has declared stays");
     let bin = home.0.join(".local/bin");
     let version = Command::new(bin.join("bkt-hostd")).arg("--version").output().unwrap();
     assert_eq!(stdout(version), format!("bkt {}\n", env!("CARGO_PKG_VERSION")));
@@ -57,6 +63,7 @@ fn uninstall_takes_away_what_install_made_and_nothing_else() {
         assert!(fs::symlink_metadata(&path).is_ok(), "{} is in the table and not installed", path.display());
     }
     stdout(make("uninstall", &home.0, &[]));
+    fs::remove_file(&docker).expect("it stays then, too");
     assert_eq!(everything(&home.0), before);
     let again = make("uninstall", &home.0, &[]);
     assert!(!again.status.success() && text(&again.stderr).contains("nothing was installed"), "{}", text(&again.stderr));
@@ -114,7 +121,7 @@ fn an_installation_over_a_running_daemon_reloads_it_and_ends_no_command() {
     let mut install = Command::new("make");
     install.args(["--no-print-directory", "-C", PROJECT, "install", &format!("BKT={}", newer.display())]);
     let said = stdout(install.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &home.0).env("BKT_SOCKET", host.socket()).output().unwrap());
-    assert!(said.contains("reloaded: ") && said.contains("version 9.9.9"), "{said}");
+    assert!(said.contains(&format!("reloaded: version {} -> 9.9.9, 1 command", env!("CARGO_PKG_VERSION"))), "{said}");
     let status = stdout(host.bkt(["admin", "daemon", "status"]).output().unwrap());
     assert!(status.contains("version 9.9.9") && status.contains("running: 1"), "{status}");
     drop(command.stdin.take());

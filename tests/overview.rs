@@ -103,7 +103,7 @@ fn a_container_shows_its_own_side_and_the_hosts() {
     let host = Host::start();
     let shown = stdout(in_container(&host, "bkt status"));
     let (ours, theirs) = shown.split_once("\n\nbkt ").unwrap();
-    for part in [" on the container\n", "name:    dev\n", "socket:  /run/bkt/host.sock\n", "2 in /shims", "podman leads to /nowhere/bkt"] {
+    for part in [" in the container\n", "name:    dev\n", "socket:  /run/bkt/host.sock\n", "2 in /shims", "podman leads to /nowhere/bkt"] {
         assert!(ours.contains(part), "{part:?} in {ours}");
     }
     for part in [" on the host\n", host.socket().to_str().unwrap(), "dev "] {

@@ -6,9 +6,10 @@
 
 mod support;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use support::pty::Terminal;
 use support::{BKT, Host, TempDir, eventually, kill, number_in, stdout};
 
@@ -361,6 +362,22 @@ fn the_start_up_code_puts_directories_first_in_path_once_whatever_they_are_calle
             assert_eq!(path, format!("{first}:/usr/bin:/bin:{home}/.local/bin:{home}/.local/bin\n"), "{} on the {side}", shell.name);
         }
     }
+}
+
+#[test]
+fn a_profile_that_puts_its_directory_before_ours_later_does_not_win_in_a_login_bash() {
+    let dir = TempDir::new();
+    file(&dir.0.join(".bash_profile"), ". ~/.bashrc\nPATH=~/.local/bin:$PATH\n");
+    file(&dir.0.join(".bashrc"), "PROMPT_COMMAND='echo prompt'\neval \"$($BKT shim init bash)\"\n");
+    let mut command = Command::new("bash");
+    command.args(["-l", "-i"]).env_clear().env("BKT", BKT).env("HOME", &dir.0).env("BKT_SIDE", "container").env("PATH", "/usr/bin:/bin");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"PATH=/mine:$PATH\necho $PATH $PROMPT_COMMAND\n").unwrap();
+    let home = dir.0.display();
+    let said = stdout(child.wait_with_output().unwrap());
+    // What is set later is left: it is done once.
+    let first = format!("prompt\nprompt\n/mine:{home}/.local/share/bkt/shims:{home}/.local/bin/distrobox:{home}/.local/bin:");
+    assert!(said.starts_with(&first) && said.ends_with("/bin echo prompt\nprompt\n"), "{said}");
 }
 
 /// What the terminal shows of a page, the pager quit.

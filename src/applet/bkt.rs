@@ -102,6 +102,13 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
     let words: Vec<&str> = std::iter::once(word).chain(rest.iter().map(OsString::as_os_str)).map(|w| w.to_str().unwrap_or("")).collect();
     let after = |n: usize| rest[n..].to_vec();
     match words[..] {
+        // Those that have no text of their own.
+        ["status" | "ps" | "schema" | "admin", "--help" | "-h"]
+        | ["admin", "daemon", "--help" | "-h"]
+        | ["admin", "daemon", "status" | "test" | "reload" | "stop", "--help" | "-h"] => {
+            output::print(HELP);
+            Ok(End::Code(0))
+        }
         ["admin", "daemon", "run", ..] if !words.contains(&"--help") && !words.contains(&"-h") => {
             on_host(call, typed, all, None, |_| hostd::run_with(call, after(2), typed.verbosity))
         }
@@ -113,10 +120,6 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", "stop"] => admin::stop(call),
         ["admin", "daemon", "install", ..] => on_host(call, typed, all, Some(b"/"), |_| service::install(call, after(2))),
         ["admin", "daemon", "uninstall", ..] => on_host(call, typed, all, Some(b"/"), |_| service::uninstall(call, after(2))),
-        ["admin", "daemon", "--help" | "-h"] | ["admin", "--help" | "-h"] => {
-            output::print(HELP);
-            Ok(End::Code(0))
-        }
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
         ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),

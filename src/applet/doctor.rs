@@ -1,7 +1,7 @@
 //! `bkt doctor`: what is wrong with this set-up, on both sides, and the command that mends it.
 
 use crate::applet::sides::{self, OtherSide, Place};
-use crate::applet::{Call, RELEASE, output, usage};
+use crate::applet::{APPLETS, Call, RELEASE, output, usage};
 use crate::checks::{Finding, Level, Mend, files};
 use crate::client::local::Side;
 use crate::doctor::examine::Checked;
@@ -150,7 +150,7 @@ fn fix(call: &Call, place: &Place, checks: &[Checked]) -> bool {
 }
 
 fn describe(checks: &[Checked], side: Side, fixed: bool) -> String {
-    let mut text = format!("bkt {RELEASE} on the {}\n", side.word());
+    let mut text = format!("bkt {RELEASE} {}\n", sides::on(side));
     let (mut broken, mut safe, mut all) = (0, 0, 0);
     for Checked { check, about, findings } in checks {
         if findings.is_empty() {
@@ -221,9 +221,10 @@ struct Candidate {
 
 /// Who answers to a name; not there at all is no fault of the set-up.
 fn explain(call: &Call, wanted: &str, place: &Place) -> (u8, String, String) {
-    let (all, why) = name::explain(wanted, &call.invocation, &place.shims, place.side == Side::Host);
+    let is_tool = wanted == "host-exec" || wanted.starts_with("bkt") && APPLETS.iter().any(|applet| applet.name == wanted);
+    let (all, why) = name::explain(wanted, is_tool, &call.invocation, &place.shims, place.side == Side::Host);
     let side = place.side.word();
-    let mut text = format!("{wanted} on the {side}, in the order of PATH\n");
+    let mut text = format!("{wanted} {}, in the order of PATH\n", sides::on(place.side));
     for candidate in &all {
         text.push_str(&format!("{} {:14} {}\n                 {}\n", if candidate.wins { '>' } else { ' ' }, candidate.mode, candidate.path.display(), candidate.what));
     }

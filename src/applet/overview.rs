@@ -95,7 +95,7 @@ fn one_side(call: &Call, place: &Place) -> (String, String) {
 }
 
 fn describe(place: &Place, name: &str, running: Option<&Status>, shims: &Checked) -> String {
-    let mut text = format!("bkt {RELEASE} on the {}\n", place.side.word());
+    let mut text = format!("bkt {RELEASE} {}\n", sides::on(place.side));
     if !name.is_empty() {
         text.push_str(&format!("name:    {name}\n"));
     }

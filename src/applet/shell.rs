@@ -15,9 +15,9 @@ Usage: bkt shim init bash|zsh|fish
 
 Prints code for the shell's start-up file; one line there serves the host and its containers:
 
-  ~/.bashrc                    eval \"$(bkt shim init bash)\"
-  ~/.zshrc                     eval \"$(bkt shim init zsh)\"
-  ~/.config/fish/config.fish   bkt shim init fish | source
+  ~/.bashrc                    eval \"$(~/.local/bin/bkt shim init bash)\"
+  ~/.zshrc                     eval \"$(~/.local/bin/bkt shim init zsh)\"
+  ~/.config/fish/config.fish   ~/.local/bin/bkt shim init fish | source
 
 On either side it puts ~/.local/bin/distrobox first in PATH, and completes bkt. In a container it puts the directory of host shims
 before that, has the host complete their command lines, and lets man find the host's pages.

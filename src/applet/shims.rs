@@ -96,7 +96,7 @@ fn read(args: Vec<OsString>) -> Result<Option<(&'static str, Typed)>> {
         Some(Arg::Value(command)) => command.string().map_err(wrong)?,
         Some(Arg::Short('h') | Arg::Long("help")) => return Ok(None),
         Some(other) => return Err(wrong(other.unexpected())),
-        None => return Err(usage("'shim' wants a command: add, remove, list, sync, capture or check", SEE)),
+        None => return Err(usage("'shim' wants a command: add, remove, list, sync, capture, check or init", SEE)),
     };
     let Some((command, options)) = COMMANDS.iter().find(|(name, _)| *name == command) else {
         return Err(usage(format_args!("'shim' has no command '{command}'; it has add, remove, list, sync, capture and check"), SEE));
@@ -372,8 +372,11 @@ fn capture(call: &Call, typed: &Typed, places: &Places) -> Result<End> {
     for found in capture::capture(&further, &call.invocation, places) {
         let path = places.shown(&found.path);
         match found.shim {
-            Err(what) => output::complain(&format!("bkt: {path} {what}; left alone")),
             // What is declared was declared on purpose.
+            Err(_)
+                if found.path.parent() == Some(&places.distrobox)
+                    && change.manifest.find(&found.path.file_name().unwrap_or_default().to_string_lossy(), Mode::Distrobox).is_some() => {}
+            Err(what) => output::complain(&format!("bkt: {path} {what}; left alone")),
             Ok(shim) if change.manifest.find(&shim.name, shim.mode()).is_some() => {}
             Ok(mut shim) => {
                 shim.container = shim.container.filter(|container| change.manifest.container.as_ref() != Some(container));

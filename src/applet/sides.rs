@@ -16,6 +16,14 @@ use std::path::PathBuf;
 /// Runs this same command line on the host, with further arguments: the other half.
 pub type OtherSide<'a> = Option<&'a dyn Fn(Vec<OsString>) -> Result<crate::exit::End>>;
 
+/// Where we are, in a sentence.
+pub fn on(side: Side) -> &'static str {
+    match side {
+        Side::Host => "on the host",
+        Side::Container => "in the container",
+    }
+}
+
 /// What asking the daemon came to, and what that says of the side we are on: the daemon knows its own root directory.
 pub struct Place {
     pub sockets: Vec<PathBuf>,

@@ -208,7 +208,9 @@ impl Patient<'_> {
             let has: Vec<&Path> = program::directories(daemons.var("PATH").unwrap_or(program::DEFAULT_PATH)).collect();
             // Login shells differ on those: a user has them in one and not in the other.
             let is_for_root = |d: &Path| d.file_name().is_some_and(|name| name == "sbin");
-            let lacks = |d: &&Path| !has.contains(d) && !self.shims.iter().any(|shims| shims == d) && !is_for_root(d) && d.is_dir();
+            // All of it is ours, and none of ours is what a daemon runs; interactive shells alone have it.
+            let is_of_shims = |d: &Path| self.shims.iter().any(|shims| shims == d) || d.ends_with(".local/bin/distrobox");
+            let lacks = |d: &&Path| !has.contains(d) && !is_of_shims(d) && !is_for_root(d) && d.is_dir();
             let mut missing: Vec<String> = program::directories(sessions).filter(lacks).map(|d| d.display().to_string()).collect();
             missing.dedup();
             findings.extend(surroundings::path(&missing, starter));

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 
 pub struct Candidate {
     pub path: PathBuf,
-    /// `host`, `distrobox`, `program`, or why it cannot be run.
+    /// `host`, `distrobox`, `program`, `bkt`, or why it cannot be run.
     pub mode: &'static str,
     pub what: String,
     pub wins: bool,
 }
 
-/// All files of that name in our PATH, and one sentence on who wins.
-pub fn explain(name: &str, invocation: &Invocation, shims: &[PathBuf], on_host: bool) -> (Vec<Candidate>, String) {
+/// All files of that name in our PATH, and one sentence on who wins. `is_tool`: as a link of that name we are no shim.
+pub fn explain(name: &str, is_tool: bool, invocation: &Invocation, shims: &[PathBuf], on_host: bool) -> (Vec<Candidate>, String) {
     let mut all: Vec<Candidate> = Vec::new();
     for directory in look::own_path(invocation) {
         let path = directory.join(name);
@@ -28,13 +28,14 @@ pub fn explain(name: &str, invocation: &Invocation, shims: &[PathBuf], on_host: 
             () if !program::is_executable(&path) => ("not executable", format!("cannot be executed{to}")),
             () if !look::leads_to_us(&path) && look::is_copy_of_us(&path) => ("copy", "a copy of bkt, where a link is wanted".to_string()),
             () if !look::leads_to_us(&path) => ("program", format!("a program of this side{to}")),
+            () if is_tool => ("bkt", format!("bkt itself{to}")),
             () if directory.ends_with(".local/bin/distrobox") => ("distrobox", format!("a shim: a container's {name}{to}")),
             () if shims.contains(&directory) || !on_host => ("host", format!("a shim: the host's {name}, through the daemon{to}")),
-            () => ("host", format!("a shim outside the shims' own directory{to}")),
+            () => ("host", format!("bkt by another name{to}")),
         };
         all.push(Candidate { path, mode, what, wins: false });
     }
-    let runs = |mode| matches!(mode, "program" | "host" | "distrobox" | "copy");
+    let runs = |mode| matches!(mode, "program" | "host" | "distrobox" | "copy" | "bkt");
     let Some(first) = all.iter().position(|c| runs(c.mode)) else {
         let why = if all.is_empty() {
             format!("no directory in PATH has a {name}: the shell says 'command not found'")

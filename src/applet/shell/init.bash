@@ -6,13 +6,15 @@ _bkt_first() {
 	done
 	export PATH="$1${all%:}"
 }
-_bkt_first "$_bkt_distrobox"
+_bkt_path() {
+	_bkt_first "$_bkt_distrobox"
+	[[ -z $_bkt_shims ]] || _bkt_first "$_bkt_shims"
+}
+_bkt_path
 if [[ -n $_bkt_shims ]]; then
-	_bkt_first "$_bkt_shims"
 	# The container's own pages come first; what is only the host's is found behind them.
 	case ":${MANPATH-}:" in
 	*":$_bkt_pages:"*) ;;
 	*) [[ ! -d $_bkt_pages ]] || export MANPATH="${MANPATH-}:$_bkt_pages" ;;
 	esac
 fi
-unset -f _bkt_first

@@ -1,3 +1,15 @@
+# The profile of a login shell may put a directory before ours after it has read this, as Debian's does with ~/.local/bin: once
+# more, at the first prompt.
+if [[ $- == *i* ]] && shopt -q login_shell; then
+	_bkt_at_prompt() {
+		_bkt_path
+		_bkt_at_prompt() { :; }
+		PROMPT_COMMAND=${PROMPT_COMMAND/#_bkt_at_prompt;/}
+	}
+	PROMPT_COMMAND="_bkt_at_prompt;${PROMPT_COMMAND-}"
+else
+	unset -f _bkt_path _bkt_first
+fi
 if [[ $- == *i* && -n $_bkt_shims ]]; then
 	_bkt_add() {
 		local name

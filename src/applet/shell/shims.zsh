@@ -1,3 +1,4 @@
+unfunction _bkt_path _bkt_first
 if [[ -o interactive ]]; then
 	# Asked about every command, before any other completion of it: so a shim that is made later needs no new shell.
 	_bkt_shim() {
