@@ -360,7 +360,8 @@ fn a_reload_is_noticed_by_nobody() {
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
         path
     };
-    let go = fifo("go");
+    // One each: what is written into one that two read may end both.
+    let (go, go_too) = (fifo("go"), fifo("go-too"));
     let before = status(&host);
 
     // With pipes, each way.
@@ -377,10 +378,10 @@ fn a_reload_is_noticed_by_nobody() {
     shell.expect("Stopped");
     // Detached, and nohup'ed without a client.
     let (detached, orphan) = (host.dir.0.join("detached"), host.dir.0.join("orphan"));
-    let wait = |mark: &Path| format!("echo $$ > {}; read x < {}; exit 0", mark.display(), go.display());
-    assert!(host.bkt(["admin", "daemon", "exec", "--detach", "--", "sh", "-c", &wait(&detached)]).status().unwrap().success());
+    let wait = |mark: &Path, go: &Path| format!("echo $$ > {}; read x < {}; exit 0", mark.display(), go.display());
+    assert!(host.bkt(["admin", "daemon", "exec", "--detach", "--", "sh", "-c", &wait(&detached, &go)]).status().unwrap().success());
     let mut nohup = Command::new("nohup");
-    nohup.arg(BKT).args(["admin", "daemon", "exec", "--", "sh", "-c", &wait(&orphan)]).env("BKT_SOCKET", host.socket());
+    nohup.arg(BKT).args(["admin", "daemon", "exec", "--", "sh", "-c", &wait(&orphan, &go_too)]).env("BKT_SOCKET", host.socket());
     let mut nohup = nohup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let survivors = [number_in(&detached), number_in(&orphan)];
     nohup.kill().unwrap();
@@ -425,9 +426,8 @@ fn a_reload_is_noticed_by_nobody() {
     shell.send("echo code $?\r");
     shell.expect("code 9");
     drop(shell);
-    for _ in survivors {
-        fs::write(&go, "go\n").unwrap();
-    }
+    fs::write(&go, "go\n").unwrap();
+    fs::write(&go_too, "go\n").unwrap();
     for pid in survivors {
         eventually("a survivor ends when told", || !lives(pid));
     }
