@@ -354,6 +354,9 @@ fn the_start_up_code_puts_directories_first_in_path_once_whatever_they_are_calle
     let (shims, distrobox) = (format!("{home}/.local/share/bkt/shims"), format!("{home}/.local/bin/distrobox"));
     let twice = ["set -u; eval \"$($BKT shim init bash)\"", "setopt nounset; eval \"$($BKT shim init zsh)\"", "$BKT shim init fish | source"];
     for (shell, line) in SHELLS.iter().zip(twice) {
+        let mut command = Command::new(shell.name);
+        command.args(["-c", &format!("{line}\nprintenv PATH")]).env_clear().env("BKT", BKT).env("HOME", home).env("BKT_SIDE", "host").env("PATH", "/usr/bin:/bin");
+        assert_eq!(stdout(command.output().unwrap()), format!("{distrobox}:{home}/.local/bin:/usr/bin:/bin\n"), "where nobody else has put it, in {}", shell.name);
         for (side, first) in [("container", format!("{shims}:{distrobox}")), ("host", distrobox.clone())] {
             let mut command = Command::new(shell.name);
             command.args(["-c", &format!("{line}\n{line}\nprintenv PATH")]).env_clear().env("BKT", BKT).env("HOME", home).env("BKT_SIDE", side);

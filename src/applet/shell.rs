@@ -19,8 +19,9 @@ Prints code for the shell's start-up file; one line there serves the host and it
   ~/.zshrc                     eval \"$(~/.local/bin/bkt shim init zsh)\"
   ~/.config/fish/config.fish   ~/.local/bin/bkt shim init fish | source
 
-On either side it puts ~/.local/bin/distrobox first in PATH, and completes bkt. In a container it puts the directory of host shims
-before that, has the host complete their command lines, and lets man find the host's pages.
+On either side it puts ~/.local/bin/distrobox first in PATH, and ~/.local/bin behind it where it is missing; and it completes bkt.
+In a container it puts the directory of host shims before that, has the host complete their command lines, and lets man find the
+host's pages.
 ";
 
 const MAN_HELP: &str = "\

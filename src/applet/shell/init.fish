@@ -6,6 +6,8 @@ function _bkt_first
     end
     set -gx PATH $argv[1] $rest
 end
+set -l bin (string replace -r '/distrobox$' '' -- $_bkt_distrobox)
+contains -- "$bin" $PATH; or _bkt_first $bin
 _bkt_first $_bkt_distrobox
 if test -n "$_bkt_shims"
     _bkt_first $_bkt_shims
