@@ -386,6 +386,8 @@ fn a_name_is_explained() {
     let program = explained("$HOME/tools:$HOME/.local/share/bkt/shims", "uname");
     assert_eq!(program["candidates"][0]["mode"], "program");
     assert!(program["why"].as_str().unwrap().contains("the first in PATH"));
+    let ourselves = explained("$HOME/.local/bin", "bkt-hostd");
+    assert!(ourselves["candidates"][0]["mode"] == "bkt" && !ourselves["why"].as_str().unwrap().contains("real command"), "{ourselves}");
     assert!(explained("$HOME/tools", "no-such-name")["why"].as_str().unwrap().contains("no directory in PATH has"));
     let plain = stdout(it.shell("PATH=$HOME/.local/share/bkt/shims:$PATH; bkt doctor uname").output().unwrap());
     assert!(plain.contains("> host ") && plain.contains("through the daemon"), "{plain}");

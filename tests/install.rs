@@ -91,7 +91,7 @@ fn for_packagers_links_lead_to_the_final_place_and_nothing_outside_is_touched() 
     stdout(make("install", &home.0, &variables));
     assert_eq!(fs::read_link(dest.0.join("usr/share/bkt/shims/systemctl")).unwrap(), Path::new("/usr/bin/bkt"));
     assert_eq!(fs::read_link(dest.0.join("usr/bin/bkt-hostd")).unwrap(), Path::new("bkt"));
-    for page in ["man1/bkt.1", "man8/bkt-hostd.8"] {
+    for page in ["man1/bkt.1", "man8/bkt-guest.8", "man8/bkt-hostd.8"] {
         assert!(dest.0.join("usr/share/man").join(page).is_file());
     }
     assert!(everything(&home.0).is_empty());
@@ -147,7 +147,7 @@ fn other_version(to: &Path) {
 
 #[test]
 fn the_manual_has_no_mistake_and_names_every_command_and_option() {
-    for page in ["bkt.1", "bkt-hostd.8"] {
+    for page in ["bkt.1", "bkt-guest.8", "bkt-hostd.8"] {
         let path = format!("{PROJECT}/man/{page}");
         let lint = Command::new("mandoc").args(["-Tlint", "-W", "warning", &path]).output().unwrap();
         assert_eq!(text(&lint.stdout), "", "{page}");
@@ -165,12 +165,22 @@ fn the_manual_has_no_mistake_and_names_every_command_and_option() {
         let is_option = |word: &&str| word.starts_with("--") && word.len() > 2;
         help.split(|c: char| !(c.is_alphanumeric() || c == '-')).filter(is_option).map(str::to_string).collect()
     };
-    for (page, help) in [("bkt.1", helped(&["--help"])), ("bkt.1", helped(&["admin", "daemon", "exec", "--help"])), ("bkt-hostd.8", helped(&["bkt-hostd", "--help"]))] {
+    for (page, help) in [
+        ("bkt.1", helped(&["--help"])),
+        ("bkt.1", helped(&["admin", "daemon", "exec", "--help"])),
+        ("bkt-hostd.8", helped(&["bkt-hostd", "--help"])),
+        ("bkt-guest.8", helped(&["bkt-guest", "--help"])),
+    ] {
         let manual = words(page);
         for option in options(&help) {
             assert!(manual.contains(&option), "{option} is not in {page}");
         }
         let commands = help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| page == "bkt.1" && line.starts_with("admin "));
+        let first_words =
+            help.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).filter(|word| page == "bkt.1" && word.starts_with(|c: char| c.is_ascii_lowercase()));
+        for word in first_words {
+            assert!(manual.contains(&format!(".It Cm {word}")), "'{word}' is not in {page}");
+        }
         for command in commands.map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")) {
             let command = command.split('|').next().unwrap();
             assert!(manual.contains(command), "'{command}' is not in {page}");

@@ -354,6 +354,15 @@ fn the_start_up_code_puts_directories_first_in_path_once_whatever_they_are_calle
     let (shims, distrobox) = (format!("{home}/.local/share/bkt/shims"), format!("{home}/.local/bin/distrobox"));
     let twice = ["set -u; eval \"$($BKT shim init bash)\"", "setopt nounset; eval \"$($BKT shim init zsh)\"", "$BKT shim init fish | source"];
     for (shell, line) in SHELLS.iter().zip(twice) {
+        let mut command = Command::new(shell.name);
+        command.args(["-c", &format!("{line}\nprintenv PATH")]).env_clear().env("BKT", BKT).env("HOME", home).env("BKT_SIDE", "host").env("PATH", "/usr/bin:/bin");
+        assert_eq!(stdout(command.output().unwrap()), format!("{distrobox}:{home}/.local/bin:/usr/bin:/bin\n"), "where nobody else has put it, in {}", shell.name);
+        // Where a guest daemon that may not write to /run has the names that were granted.
+        let mut command = Command::new(shell.name);
+        command.args(["-c", &format!("{line}\nprintenv PATH")]).env_clear().env("BKT", BKT).env("HOME", home).env("BKT_SIDE", "container");
+        command.env("PATH", "/usr/bin:/bin").env("XDG_RUNTIME_DIR", "/run/x").env("CONTAINER_ID", "dev");
+        let path = stdout(command.output().unwrap());
+        assert!(path.starts_with(&format!("/run/x/bkt/guests/dev/bin:{shims}:")), "{path} in {}", shell.name);
         for (side, first) in [("container", format!("{shims}:{distrobox}")), ("host", distrobox.clone())] {
             let mut command = Command::new(shell.name);
             command.args(["-c", &format!("{line}\n{line}\nprintenv PATH")]).env_clear().env("BKT", BKT).env("HOME", home).env("BKT_SIDE", side);

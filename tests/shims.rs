@@ -198,11 +198,14 @@ fn what_is_done_twice_is_done_once() {
     home.manifest(FIRST);
     home.ok("sync");
     home.ok("add docker --host podman");
+    home.ok("add only-there --container c --source /opt/only-there");
     let before = home.tree();
-    assert!(home.ok("sync").starts_with("nothing to do: 6 links"));
+    assert!(home.ok("sync").starts_with("nothing to do: 7 links"));
     assert_eq!(home.ok("add docker --host podman"), "docker is there already\n");
     home.ok("add rg");
-    assert_eq!(home.ok("capture"), "nothing new was found\n");
+    let captured = home.shim("capture");
+    assert_eq!(text(&captured.stderr), "", "a program that is nowhere here was declared all the same");
+    assert_eq!(stdout(captured), "nothing new was found\n");
     assert_eq!(home.tree(), before, "not even an inode has changed");
 }
 

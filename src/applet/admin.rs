@@ -103,7 +103,7 @@ fn cgroup(status: &ask::Status) -> &'static str {
     if status.cgroups { "per command" } else { "by process group" }
 }
 
-/// What `--json` prints; its fields are documented in the README.
+/// What `--json` prints; its fields are told of in bkt(1).
 #[derive(Serialize)]
 #[serde(tag = "state")]
 pub enum State {

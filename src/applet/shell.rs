@@ -2,8 +2,10 @@
 
 use crate::applet::{Call, output, shim, usage};
 use crate::client::local::{self, Side};
+use crate::container;
 use crate::error::{Error, Result};
 use crate::exit::End;
+use crate::guest::places;
 use crate::paths;
 use crate::sys::process;
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -19,8 +21,9 @@ Prints code for the shell's start-up file; one line there serves the host and it
   ~/.zshrc                     eval \"$(~/.local/bin/bkt shim init zsh)\"
   ~/.config/fish/config.fish   ~/.local/bin/bkt shim init fish | source
 
-On either side it puts ~/.local/bin/distrobox first in PATH, and completes bkt. In a container it puts the directory of host shims
-before that, has the host complete their command lines, and lets man find the host's pages.
+On either side it puts ~/.local/bin/distrobox first in PATH, and ~/.local/bin behind it where it is missing; and it completes bkt.
+In a container it puts the directory of host shims before that, has the host complete their command lines, and lets man find the
+host's pages.
 ";
 
 const MAN_HELP: &str = "\
@@ -63,10 +66,14 @@ pub fn init(call: &Call, args: &[OsString]) -> Result<End> {
     let shims = if local::side(&call.invocation) == Side::Container { shims } else { Default::default() };
     let program = process::own_path()?;
     let distrobox = home.join(".local/bin/distrobox");
+    // Who starts a guest daemon as a user cannot have it write to the container's /etc/profile.d.
+    let name = if shims.as_os_str().is_empty() { None } else { container::name(&call.invocation) };
+    let granted = name.map_or_else(Default::default, |name| places::below(&paths::runtime_directory(&call.invocation, process::user()), &name).join("bin"));
     let values = [
         ("_bkt_program", program.to_bytes()),
         ("_bkt_distrobox", distrobox.as_os_str().as_bytes()),
         ("_bkt_shims", shims.as_os_str().as_bytes()),
+        ("_bkt_granted", granted.as_os_str().as_bytes()),
         ("_bkt_pages", HOST_PAGES.as_bytes()),
     ];
     let mut text = Vec::new();

@@ -3,10 +3,13 @@
 use crate::checks::{Finding, Mend, quoted};
 use std::path::{Path, PathBuf};
 
+/// Behind a command that mends this shell alone.
+const FOR_GOOD: &str = "   # in every shell: bkt shim init --help";
+
 /// In a container: the shims must be found, and before anything of the same name. `before` are programs in earlier directories
 /// that hide one of them.
 pub fn in_container(shims: &Path, any: bool, position: Option<usize>, before: &[PathBuf]) -> Option<Finding> {
-    let first = || Mend::ByHand(format!("export PATH={}:\"$PATH\"", quoted(shims)));
+    let first = || Mend::ByHand(format!("export PATH={}:\"$PATH\"{FOR_GOOD}", quoted(shims)));
     if !any {
         let mend = Mend::ByHand(format!("bkt --install {0} && export PATH={0}:\"$PATH\"", quoted(shims)));
         return Some(Finding::warning(format!("there are no shims in {}", shims.display()), "the host's commands are not found here by their names", mend));
@@ -37,7 +40,7 @@ pub fn on_host(shims: &Path, path: &[PathBuf]) -> Option<Finding> {
 pub fn containers_programs(directory: &Path, path: &[PathBuf]) -> Option<Finding> {
     let bin = directory.parent()?;
     let at = |wanted: &Path| path.iter().position(|d| d == wanted);
-    let mend = || Mend::ByHand(format!("export PATH={}:\"$PATH\"", quoted(directory)));
+    let mend = || Mend::ByHand(format!("export PATH={}:\"$PATH\"{FOR_GOOD}", quoted(directory)));
     match (at(directory), at(bin)) {
         (Some(first), Some(second)) if second < first => Some(Finding::warning(
             format!("{} comes before {} in PATH", bin.display(), directory.display()),

@@ -53,11 +53,16 @@ pub struct Places {
     made: Rc<RefCell<Vec<&'static str>>>,
 }
 
+/// Where a guest that may not write to `/run` has its own.
+pub fn below(runtime: &Path, container: &[u8]) -> PathBuf {
+    runtime.join("bkt/guests").join(String::from_utf8_lossy(container).replace('/', "_"))
+}
+
 impl Places {
     /// Makes the directory where it can be made: `/run/bkt`, else below the runtime directory, which other containers of the user
     /// may share. `own` is what the links lead to.
     pub fn make(runtime: &Path, container: &[u8], own: PathBuf) -> Result<Places> {
-        let below = runtime.join("bkt/guests").join(String::from_utf8_lossy(container).replace('/', "_"));
+        let below = below(runtime, container);
         let mut failure = None;
         for base in [PathBuf::from(USUAL), below] {
             match make_directory(&base) {

@@ -24,7 +24,7 @@ const SCHEMES: &str = "http,https,mailto,tel";
 
 /// The whole file.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `listeners`")]
 pub struct Policy {
     /// For editors; nothing is read from there.
     #[serde(rename = "$schema", default)]
@@ -34,14 +34,14 @@ pub struct Policy {
 
 /// By name; `host` is the user's own socket. What is not named is as if there were no file.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `host`")]
 struct Listeners {
     #[serde(default)]
     host: Listener,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `host_exec`, `notify`, `xdg_open`, `clipboard`")]
 struct Listener {
     #[serde(default)]
     host_exec: Option<HostExec>,
@@ -81,7 +81,7 @@ impl TryFrom<String> for Scheme {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `default` and `rules`")]
 struct HostExec {
     default: Verdict,
     #[serde(default)]

@@ -7,8 +7,10 @@ _bkt_first() {
 	export PATH="$1${all%:}"
 }
 _bkt_path() {
+	[[ ":$PATH:" == *":${_bkt_distrobox%/*}:"* ]] || _bkt_first "${_bkt_distrobox%/*}"
 	_bkt_first "$_bkt_distrobox"
 	[[ -z $_bkt_shims ]] || _bkt_first "$_bkt_shims"
+	[[ -z $_bkt_granted ]] || _bkt_first "$_bkt_granted"
 }
 _bkt_path
 if [[ -n $_bkt_shims ]]; then
