@@ -102,6 +102,12 @@ pub fn log_file(invocation: &Invocation) -> Option<PathBuf> {
     state_directory(invocation).map(|directory| directory.join("hostd.log"))
 }
 
+/// The file by which logind knows a user whose services outlive the last session, loginctl(1).
+pub fn linger_mark(invocation: &Invocation) -> Option<PathBuf> {
+    let user = invocation.var("USER").or_else(|| invocation.var("LOGNAME")).filter(|user| !user.contains(&b'/'))?;
+    Some(Path::new("/var/lib/systemd/linger").join(OsStr::from_bytes(user)))
+}
+
 /// A directory of ours below one of the XDG Base Directory Specification, which counts only if it is absolute.
 fn base(invocation: &Invocation, variable: &str, below_home: &str) -> Option<PathBuf> {
     let below = match invocation.var(variable) {

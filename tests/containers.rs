@@ -40,7 +40,7 @@ fn make_root(root: &Path) {
     for name in ["sh", "cat", "ls", "readlink", "wc", "kill", "sleep"] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
-    fs::copy(BKT, root.join("bin/bkt")).unwrap();
+    support::copy_bkt(root.join("bin/bkt"));
     fs::write(root.join("dev/null"), "").unwrap();
     for name in SHIMS {
         symlink("/bin/bkt", root.join("shims").join(name)).unwrap();
@@ -615,7 +615,7 @@ fn in_a_container_of_an_ordinary_users_podman() {
         assert!(Path::new("/etc").join(file).exists(), "/etc/{file} comes with Debian's passwd and uidmap");
     }
     // The built executable may be where this user may not look.
-    fs::copy(BKT, dir.0.join("bkt")).unwrap();
+    support::copy_bkt(dir.0.join("bkt"));
     symlink("bkt", dir.0.join("bkt-hostd")).unwrap();
     let container = format!(
         "podman --root {at}/home/storage --runroot {at}/run/state --runtime crun run --rm --network none --ulimit host --userns keep-id --hostname box \

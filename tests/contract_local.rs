@@ -171,7 +171,7 @@ fn shims() -> (TempDir, Vec<PathBuf>) {
     let place = TempDir::new();
     // Another version of us, as an upgrade leaves it.
     fs::create_dir(place.0.join("old")).unwrap();
-    fs::copy(BKT, place.0.join("old/bkt")).unwrap();
+    support::copy_bkt(place.0.join("old/bkt"));
     let targets = [PathBuf::from(BKT), place.0.join("old/bkt"), place.0.join("shims-0/hostname")];
     let directories: Vec<PathBuf> = (0..3).map(|n| place.0.join(format!("shims-{n}"))).collect();
     for (directory, target) in directories.iter().zip(targets) {
@@ -270,7 +270,7 @@ fn copies_of_us_under_other_names_are_passed_over_too() {
     let directories = ["first", "second", "third"].map(|name| place.0.join(name));
     for directory in &directories {
         fs::create_dir(directory).unwrap();
-        fs::copy(BKT, directory.join("hostname")).unwrap();
+        support::copy_bkt(directory.join("hostname"));
     }
     let real = Command::new("hostname").output().unwrap().stdout;
     for socket in [None, Some(Host::start())] {

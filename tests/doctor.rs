@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::{BKT, Host, TempDir, complaint, eventually, lives, state, stdout, text};
+use support::{Host, TempDir, complaint, eventually, lives, state, stdout, text};
 
 /// Programs of the machine that the set-ups have in their PATH, and no others: what the machine has besides decides nothing.
 const TOOLS: &[&str] = &["sh", "bash", "env", "cat", "chmod", "ln", "rm", "mv", "sed", "sleep", "true", "prlimit", "tail", "touch", "uname"];
@@ -105,7 +105,7 @@ fn install(home: &Path) {
         fs::create_dir_all(home.join(directory)).unwrap();
     }
     let bkt = home.join(".local/bin/bkt");
-    fs::copy(BKT, &bkt).unwrap();
+    support::copy_bkt(&bkt);
     symlink("bkt", home.join(".local/bin/bkt-hostd")).unwrap();
     for name in ["systemctl", "podman", "flatpak"] {
         symlink(&bkt, home.join(".local/share/bkt/shims").join(name)).unwrap();
@@ -251,7 +251,7 @@ fn what_is_no_socket_is_moved_away() {
 fn a_replaced_binary_is_taken_by_a_reload() {
     let it = Patient::new();
     let bkt = it.home().join(".local/bin/bkt");
-    fs::copy(BKT, it.home().join("new")).unwrap();
+    support::copy_bkt(it.home().join("new"));
     fs::rename(it.home().join("new"), &bkt).unwrap();
     it.has_and_is_mended("daemon", "warning", "a file that has been replaced", "bkt admin daemon reload");
     assert!(lives(it.host.pid()), "the same process");
@@ -317,7 +317,7 @@ fn what_is_not_ours_among_the_shims_is_left_to_its_owner() {
     let it = Patient::new();
     symlink("/bin/true", it.shims().join("truth")).unwrap();
     fs::write(it.shims().join("note"), "keep").unwrap();
-    fs::copy(BKT, it.shims().join("twin")).unwrap();
+    support::copy_bkt(it.shims().join("twin"));
     let found = it.doctor();
     let whats: Vec<&str> = found.findings.iter().map(|f| &*f.what).collect();
     for part in ["truth leads to /bin/true, not to bkt", "note is a file, not a link", "twin is a copy of bkt"] {
@@ -363,7 +363,7 @@ fn containers_programs_come_before_the_hosts_own() {
 fn a_copy_of_bkt_in_the_daemons_path_is_a_circle() {
     let it = Patient::new();
     let copy = it.home().join(".local/bin/systemctl");
-    fs::copy(BKT, &copy).unwrap();
+    support::copy_bkt(&copy);
     it.has_and_is_mended("recursion", "broken", "systemctl is a copy of bkt", "rm ");
     assert!(!copy.exists());
 }
@@ -493,7 +493,7 @@ impl<'p> Inside<'p> {
             fs::create_dir_all(root.0.join(directory)).unwrap();
         }
         fs::copy("/bin/busybox", root.0.join("bin/busybox")).expect("busybox-static is installed by tests/install-dependencies");
-        fs::copy(BKT, root.0.join("bin/bkt")).unwrap();
+        support::copy_bkt(root.0.join("bin/bkt"));
         for name in ["sh", "ls", "uname"] {
             symlink("busybox", root.0.join("bin").join(name)).unwrap();
         }

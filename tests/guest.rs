@@ -43,7 +43,7 @@ fn the_command_ends_as_it_would_have_and_a_missing_one_is_said_to_be_missing() {
     for (command, code) in [(&["sh", "-c", "exit 255"][..], 255), (&["false"], 1), (&["no-such-command"], 127), (&["/no/such/path"], 127), (&["/etc"], 126), (&["broken"], 126)] {
         let output = boxed.command(&[&["/bin/bkt-guest", "--entry", "--name", "dev"][..], command].concat()).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{command:?}: {}", text(&output.stderr));
-        if code >= 126 && code < 128 {
+        if (126..128).contains(&code) {
             complaint(&output, code, command[0]);
         }
     }

@@ -508,8 +508,8 @@ fn runs_that_wait_for_their_turn_are_started_once_by_the_next_image() {
 fn reload_with_a_queue() -> u32 {
     let bin = TempDir::new();
     let (installed, fifo, dir) = (bin.0.join("bkt"), bin.0.join("fifo"), TempDir::new());
-    fs::copy(BKT, bin.0.join("next")).unwrap();
-    fs::copy(BKT, &installed).unwrap();
+    support::copy_bkt(bin.0.join("next"));
+    support::copy_bkt(&installed);
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let (socket, log, ran) = (dir.0.join("bkt/host.sock"), dir.0.join("log"), dir.0.join("ran"));
     let mut command = Command::new(&installed);
@@ -549,7 +549,7 @@ fn reload_with_a_queue() -> u32 {
 fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
     let bin = TempDir::new();
     let installed = bin.0.join("bkt");
-    fs::copy(BKT, &installed).unwrap();
+    support::copy_bkt(&installed);
     let dir = TempDir::new();
     let socket = dir.0.join("bkt/host.sock");
     let log = dir.0.join("log");
@@ -568,7 +568,7 @@ fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     let mut waiting = client(&socket, &["admin", "daemon", "exec", "--", "sh", "-c", "read x; exit 3"]).stdin(Stdio::piped()).spawn().unwrap();
-    replace(&|fresh| assert!(fs::copy(BKT, fresh).unwrap() > 0));
+    replace(&|fresh| support::copy_bkt(fresh));
     assert!(exe().to_str().unwrap().ends_with(" (deleted)"));
     let reload = || client(&socket, &["admin", "daemon", "reload"]).output().unwrap();
     let version = env!("CARGO_PKG_VERSION");
@@ -600,7 +600,7 @@ fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
     assert!(serves(&socket));
     eventually("no child is left of it", || support::children(running.0.id()).len() == 1);
 
-    replace(&|fresh| assert!(fs::copy(BKT, fresh).unwrap() > 0));
+    replace(&|fresh| support::copy_bkt(fresh));
     running.signal(libc::SIGHUP);
     eventually("the next good file runs", || exe() == installed);
     drop(waiting.stdin.take());
@@ -662,7 +662,7 @@ fn a_reload_that_fails_is_over_for_the_supervisor_too() {
     let dir = TempDir::new();
     let (path, installed, socket) = (dir.0.join("notify"), dir.0.join("bkt-copy"), dir.0.join("bkt/host.sock"));
     let notify = UnixDatagram::bind(&path).unwrap();
-    fs::copy(BKT, &installed).unwrap();
+    support::copy_bkt(&installed);
     let mut command = Command::new(&installed);
     command.arg0("bkt-hostd").env("XDG_RUNTIME_DIR", &dir.0).env("NOTIFY_SOCKET", &path).stdin(Stdio::null()).stderr(Stdio::null());
     let running = Running::start(&mut command, &socket);

@@ -30,7 +30,7 @@ fn in_container(host: &Host, script: &str) -> Output {
         fs::create_dir_all(root.0.join(directory)).unwrap();
     }
     fs::copy("/bin/busybox", root.0.join("bin/busybox")).expect("busybox-static is installed by tests/install-dependencies");
-    fs::copy(BKT, root.0.join("bin/bkt")).unwrap();
+    support::copy_bkt(root.0.join("bin/bkt"));
     symlink("busybox", root.0.join("bin/sh")).unwrap();
     symlink("/bin/bkt", root.0.join("shims/systemctl")).unwrap();
     symlink("/nowhere/bkt", root.0.join("shims/podman")).unwrap();

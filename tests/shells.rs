@@ -96,7 +96,7 @@ impl Place {
         });
         let place = Place { host, tree, home };
         executable(&place.home.0.join(".local/bin/bkt"), "");
-        fs::copy(BKT, place.home.0.join(".local/bin/bkt")).unwrap();
+        support::copy_bkt(place.home.0.join(".local/bin/bkt"));
         for name in ["frobnicate", "systemctl", "odd name"] {
             place.add_shim(name);
         }

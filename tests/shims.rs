@@ -19,7 +19,7 @@ impl Home {
     fn new() -> Home {
         let home = Home(TempDir::new());
         fs::create_dir_all(home.path(".local/bin")).unwrap();
-        fs::copy(BKT, home.path(".local/bin/bkt")).unwrap();
+        support::copy_bkt(home.path(".local/bin/bkt"));
         home
     }
 
@@ -412,7 +412,7 @@ fn no_moment_is_without_the_link() {
     home.ok("sync");
     // Two installations take turns: each sync moves all links.
     fs::create_dir(home.path("other")).unwrap();
-    fs::copy(BKT, home.path("other/bkt")).unwrap();
+    support::copy_bkt(home.path("other/bkt"));
     let (done, at) = (AtomicBool::new(false), home.path(".local/bin/distrobox/rg"));
     let looked = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::{BKT, Host, TempDir, complaint, pty, stdout, text};
+use support::{Host, TempDir, complaint, pty, stdout, text};
 
 /// A home with bkt, and a program that says how it was called: `~/bin/tool`.
 struct Home(TempDir);
@@ -21,7 +21,7 @@ impl Home {
         for directory in [".local/bin", "bin", "run"] {
             fs::create_dir_all(home.path(directory)).unwrap();
         }
-        fs::copy(BKT, home.path(".local/bin/bkt")).unwrap();
+        support::copy_bkt(home.path(".local/bin/bkt"));
         home.script("bin/tool", TOOL);
         home
     }

@@ -45,7 +45,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
     let running = Running { op: 1, pid: 2, since_ms: 3, name: Bytes(b"ls"), terminal: false };
     let past = Past { seen: vec![Seen { name: Bytes(b"dev"), at_ms: 3, runs: 4 }], errors: vec![Failed { op: 5, at_ms: 6, code: 7, text: "no" }] };
-    let status = Status { release: "0.1.0", pid: 1, uptime_ms: 2, served: 3, descriptors: 4, descriptor_limit: 5, root: (8, 9), clock_ms: 6, supervised: true, session: Bytes(b"A=1\0"), policy: Bytes(b"/p"), policy_stamp: 10, policy_error: "bad", running: vec![running], past };
+    let status = Status { release: "0.1.0", pid: 1, uptime_ms: 2, served: 3, descriptors: 4, descriptor_limit: 5, root: (8, 9), clock_ms: 6, supervised: true, session: Bytes(b"A=1\0"), policy: Bytes(b"/p"), policy_stamp: 10, policy_error: "bad", cgroups: true, running: vec![running], past };
     let frames = [
         encode(&run, 0, None),
         encode(&hello, 0, None),
@@ -55,6 +55,10 @@ fn seeds() -> Vec<Vec<u8>> {
         encode(&Signal { signal: 15 }, 0, None),
         encode(&Started { pid: 300 }, 0, None),
         encode(&Exited { by_signal: true, value: 9 }, 0, None),
+        encode(&Serve { hello: hello.clone(), returns: true }, 0, None),
+        encode(&Enter { container: Bytes(b"dev"), directory: Some((1, 2)) }, 0, None),
+        encode(&HandOver { bytes: Bytes(b"ab"), directory: None }, 0, None),
+        encode(&Guests { guests: vec![Guest { container: Bytes(b"dev"), release: "0.1.0", since_ms: 3 }] }, 0, None),
     ];
     // The kind is the frame's seventh byte, the body begins at the seventeenth.
     frames.iter().map(|frame| [&frame[6..7], &frame[16..]].concat()).collect()
@@ -63,5 +67,5 @@ fn seeds() -> Vec<Vec<u8>> {
 fuzz_target!(init: { seed(&seeds()); }, |data: &[u8]| {
     let Some((kind, body)) = data.split_first() else { return };
     go_round!(*kind, body; Hello, Run, Signal, Continue, Foreground, StatusRequest, Reload, Stop, HelloAnswer, Accepted, Started,
-        Stopped, Continued, Exited, Refused, Status, Done);
+        Stopped, Continued, Exited, Refused, Status, Done, Serve, Enter, Pong, GuestsRequest, Ping, Shutdown, HandOver, Guests);
 });

@@ -5,6 +5,7 @@ use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
 use crate::exit::End;
+use crate::sys::process;
 use crate::{paths, shims};
 use lexopt::{Arg, Parser};
 use std::ffi::{CStr, OsStr, OsString};
@@ -64,7 +65,7 @@ struct Typed {
 }
 
 pub fn run(call: &Call) -> Result<End> {
-    let all: Vec<OsString> = call.invocation.args.iter().skip(1).map(|a| OsStr::from_bytes(a.to_bytes()).to_os_string()).collect();
+    let all = call.typed();
     let mut typed = Typed { verbosity: 0, delegate: true };
     let mut parser = Parser::from_args(all.clone());
     let wrong = |e: lexopt::Error| usage(e, "bkt");
@@ -183,8 +184,9 @@ fn list() -> End {
 }
 
 fn install(directory: &Path) -> Result<End> {
-    let target = std::fs::read_link("/proc/self/exe").map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
-    let (all, changed) = shims::links::install(directory, &target)?;
+    let target = process::own_path()?;
+    let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+    let (all, changed) = shims::links::install(directory, target)?;
     output::print(&format!("{all} links to {} in {}; {changed} new or moved\n", target.display(), directory.display()));
     Ok(End::Code(0))
 }

@@ -48,7 +48,7 @@ enum Content {
 }
 
 pub fn run(call: &Call) -> Result<End> {
-    let typed = read(interceptor::typed(call))?;
+    let typed = read(call.typed())?;
     call.start_log(0);
     let Typed::Do(request) = typed else {
         output::print(HELP);
@@ -63,29 +63,29 @@ pub fn run(call: &Call) -> Result<End> {
 }
 
 pub fn wl_copy(call: &Call) -> Result<End> {
-    drop_in(call, read_wl_copy(interceptor::typed(call)), "wl-copy [-n] [-p] [-o] [-f] [-c] [-t TYPE] [TEXT…]")
+    drop_in(call, read_wl_copy(call.typed()), "wl-copy [-n] [-p] [-o] [-f] [-c] [-t TYPE] [TEXT…]")
 }
 
 pub fn wl_paste(call: &Call) -> Result<End> {
-    drop_in(call, read_wl_paste(interceptor::typed(call)), "wl-paste [-n] [-p] [-l] [-t TYPE]")
+    drop_in(call, read_wl_paste(call.typed()), "wl-paste [-n] [-p] [-l] [-t TYPE]")
 }
 
 pub fn xclip(call: &Call) -> Result<End> {
     let help = "xclip [-i | -o] [-selection primary|secondary|clipboard] [-target TYPE] [-filter] [-rmlastnl] [-loops 1] [-quiet] [FILE…]";
-    drop_in(call, read_xclip(&interceptor::typed(call)), help)
+    drop_in(call, read_xclip(&call.typed()), help)
 }
 
 pub fn xsel(call: &Call) -> Result<End> {
     let terminal = |number| matches!(files::standard(number), Standard::Terminal(_));
-    drop_in(call, read_xsel(interceptor::typed(call), terminal(0), terminal(1)), "xsel [-i | -o | -a | -c] [-p | -s | -b] [-n]")
+    drop_in(call, read_xsel(call.typed(), terminal(0), terminal(1)), "xsel [-i | -o | -a | -c] [-p | -s | -b] [-n]")
 }
 
 pub fn pbcopy(call: &Call) -> Result<End> {
-    drop_in(call, read_pasteboard(&interceptor::typed(call), Action::Set), "pbcopy [-pboard general]")
+    drop_in(call, read_pasteboard(&call.typed(), Action::Set), "pbcopy [-pboard general]")
 }
 
 pub fn pbpaste(call: &Call) -> Result<End> {
-    drop_in(call, read_pasteboard(&interceptor::typed(call), Action::Get), "pbpaste [-pboard general] [-Prefer txt]")
+    drop_in(call, read_pasteboard(&call.typed(), Action::Get), "pbpaste [-pboard general] [-Prefer txt]")
 }
 
 /// One of the names that the host may have a program of.

@@ -149,15 +149,8 @@ fn fix(call: &Call, place: &Place, checks: &[Checked]) -> bool {
     any
 }
 
-fn side_name(side: Side) -> &'static str {
-    match side {
-        Side::Host => "host",
-        Side::Container => "container",
-    }
-}
-
 fn describe(checks: &[Checked], side: Side, fixed: bool) -> String {
-    let mut text = format!("bkt {RELEASE} on the {}\n", side_name(side));
+    let mut text = format!("bkt {RELEASE} on the {}\n", side.word());
     let (mut broken, mut safe, mut all) = (0, 0, 0);
     for Checked { check, about, findings } in checks {
         if findings.is_empty() {
@@ -208,7 +201,7 @@ fn report(checks: &[Checked], side: Side) -> String {
         }
         items.extend(findings.iter().map(|f| Item { check, level: f.level.word(), what: &f.what, why: f.why, mend: f.mend.command(), safe: !matches!(f.mend, Mend::ByHand(_)) }));
     }
-    crate::document::text(&Report { side: side_name(side), version: RELEASE, checks: items })
+    crate::document::text(&Report { side: side.word(), version: RELEASE, checks: items })
 }
 
 #[derive(Serialize)]
@@ -229,7 +222,7 @@ struct Candidate {
 /// Who answers to a name; not there at all is no fault of the set-up.
 fn explain(call: &Call, wanted: &str, place: &Place) -> (u8, String, String) {
     let (all, why) = name::explain(wanted, &call.invocation, &place.shims, place.side == Side::Host);
-    let side = side_name(place.side);
+    let side = place.side.word();
     let mut text = format!("{wanted} on the {side}, in the order of PATH\n");
     for candidate in &all {
         text.push_str(&format!("{} {:14} {}\n                 {}\n", if candidate.wins { '>' } else { ' ' }, candidate.mode, candidate.path.display(), candidate.what));

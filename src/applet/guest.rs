@@ -5,14 +5,14 @@ use crate::container;
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::guest::entry;
-use crate::guest::places::{CAPABILITIES, Places};
+use crate::guest::places::Places;
 use crate::paths;
 use crate::server::daemon::{self, GuestOptions, Options};
 use crate::server::upstream;
 use crate::sys::process;
 use lexopt::{Arg, Parser, ValueExt};
 use std::cell::Cell;
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -69,8 +69,7 @@ enum Read {
 }
 
 pub fn run(call: &Call) -> Result<End> {
-    let args = call.invocation.args.iter().skip(1).map(|a| OsStr::from_bytes(a.to_bytes()).to_os_string()).collect();
-    match read(args)? {
+    match read(call.typed())? {
         Read::Print(text) => {
             output::print(&text);
             Ok(End::Code(0))
@@ -129,7 +128,7 @@ fn enter(call: &Call, typed: &Typed) -> Error {
     let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
     let args: Vec<CString> = daemon_arguments(typed).into_iter().filter_map(|arg| CString::new(arg).ok()).collect();
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
-    let started = entry::own_executable().and_then(|own| entry::start_in_background(&own, &args, &env).map_err(|e| Error::io("start the guest daemon", &e)));
+    let started = process::own_path().and_then(|own| entry::start_in_background(&own, &args, &env).map_err(|e| Error::io("start the guest daemon", &e)));
     if let Err(error) = started {
         output::complain(&format!("bkt: {}; going on without it ({})", error.text, call.op));
     }
@@ -156,7 +155,7 @@ fn daemon_arguments(typed: &Typed) -> Vec<Vec<u8>> {
 fn places(call: &Call, typed: &Typed) -> Result<(Vec<u8>, Places)> {
     let name = typed.name.clone().or_else(|| container::name(&call.invocation));
     let name = name.ok_or_else(|| Error::new("nothing says what this container is called; say it with --name"))?;
-    let own = PathBuf::from(OsString::from_vec(entry::own_executable()?.into_bytes()));
+    let own = PathBuf::from(OsString::from_vec(process::own_path()?.into_bytes()));
     let places = Places::make(&paths::runtime_directory(&call.invocation, process::user()), &name, own)?;
     Ok((name, places))
 }
@@ -177,7 +176,6 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
     let wanted = upstream::Wanted {
         sockets: typed.socket.map_or_else(|| call.sockets(), |socket| vec![socket]),
         container,
-        capabilities: CAPABILITIES,
         reconnect: typed.reconnect,
         idle_ms: (typed.idle_s > 0).then(|| typed.idle_s.saturating_mul(1_000)),
         host_release: invocation.var("BKT_HOST_VERSION").map(|release| String::from_utf8_lossy(release).into_owned()),

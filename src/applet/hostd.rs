@@ -54,8 +54,7 @@ struct Typed {
 }
 
 pub fn run(call: &Call) -> Result<End> {
-    let args = call.invocation.args.iter().skip(1).map(|a| OsStr::from_bytes(a.to_bytes()).to_os_string()).collect();
-    run_with(call, args, 0)
+    run_with(call, call.typed(), 0)
 }
 
 /// The same with arguments that another command line has left.

@@ -8,11 +8,10 @@ use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::paths;
 use crate::proto::capability::Capability;
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::IntoRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A request in the capability's own words, with the files that go along.
@@ -89,11 +88,6 @@ fn with_name(call: &Call, exec: impl FnOnce(&[&CStr]) -> Error) -> Result<End> {
 /// The host's programs, as this process sees them.
 pub fn programs(call: &Call) -> Programs<'_> {
     Programs { invocation: &call.invocation, shims: paths::shim_directories(&call.invocation), set: vec![] }
-}
-
-/// What was typed after the name.
-pub fn typed(call: &Call) -> Vec<OsString> {
-    call.invocation.args.iter().skip(1).map(|a| OsStr::from_bytes(a.to_bytes()).to_os_string()).collect()
 }
 
 /// The path as seen from the root of this side.

@@ -36,6 +36,8 @@ use crate::opid::OpId;
 use crate::process::environment;
 use crate::sys::files;
 use log::LevelFilter;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// The release, as in `bkt --version`.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
@@ -102,7 +104,8 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     }
     match invocation.name() {
         b"" => bkt::run,
-        name => match named(name) {
+        // A container may have an `xclip` of its own, shown to the host: its link is that, and not the host's clipboard.
+        name => match named(name).filter(|applet| crate::shims::manifest::is_own_name(applet.name) || !distrobox::is_one(invocation)) {
             Some(applet) => applet.entry,
             None if distrobox::is_one(invocation) => distrobox::run,
             None => shim::run,
@@ -111,6 +114,11 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
 }
 
 impl Call {
+    /// What was typed after the name.
+    fn typed(&self) -> Vec<OsString> {
+        self.invocation.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()).to_os_string()).collect()
+    }
+
     /// Starts the log of a program that people call.
     fn start_log(&self, verbosity: u8) {
         logging::start(logging::Format::Client, LevelFilter::Warn, verbosity, self.invocation.var("BKT_LOG"));
@@ -129,6 +137,7 @@ fn usage(what: impl std::fmt::Display, help: &str) -> crate::error::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::capability::Capability;
 
     #[test]
     fn every_name_stands_once_and_says_what_it_is() {
@@ -137,7 +146,11 @@ mod tests {
             assert!(!applet.help.is_empty());
         }
         assert!(crate::shims::shipped().all(|name| APPLETS.iter().all(|a| a.name != name)));
-        assert!(APPLETS.iter().all(|a| crate::shims::manifest::is_own_name(a.name)), "a shim of that name would be the applet");
+        let drop_ins = APPLETS.iter().filter(|a| !crate::shims::manifest::is_own_name(a.name));
+        // A link of such a name among the host's shims is the capability; as a container's program it is that program.
+        assert!(drop_ins.clone().all(|a| !a.name.contains("bkt")) && drop_ins.count() == 10);
+        let interceptors = || Capability::ALL.iter().flat_map(|capability| capability.names());
+        assert!(interceptors().all(|name| APPLETS.iter().any(|a| a.name == *name)), "a guest's link of that name would be a shim");
     }
 
     #[test]
@@ -158,5 +171,7 @@ mod tests {
         assert_eq!(executed(c"/home/u/.local/bin/distrobox/cargo", c"cargo"), distrobox::run as *const () as usize);
         assert_eq!(executed(c"/home/u/.local/share/bkt/shims/podman", c"podman"), shim::run as *const () as usize);
         assert_eq!(executed(c"/src/distrobox/bkt", c"bkt"), bkt::run as *const () as usize);
+        assert_eq!(executed(c"/home/u/.local/bin/distrobox/xclip", c"xclip"), distrobox::run as *const () as usize);
+        assert_eq!(executed(c"/home/u/.local/share/bkt/shims/xclip", c"xclip"), clipboard::xclip as *const () as usize);
     }
 }

@@ -47,7 +47,7 @@ enum Typed {
 
 pub fn run(call: &Call) -> Result<End> {
     call.start_log(0);
-    let mut notification = match read(interceptor::typed(call), false)? {
+    let mut notification = match read(call.typed(), false)? {
         Typed::Show(notification) => notification,
         Typed::Help => {
             output::print(HELP);

@@ -30,7 +30,7 @@ const NOT_THERE: u8 = 2;
 
 pub fn run(call: &Call) -> Result<End> {
     call.start_log(0);
-    let typed = interceptor::typed(call);
+    let typed = call.typed();
     let wrong = |what: String| Err(Error::with_code(format!("{what}; see 'xdg-open --help'"), SYNTAX));
     let what = match &typed[..] {
         [option] if option == "--help" || option == "--manual" => {

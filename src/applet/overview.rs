@@ -3,9 +3,11 @@
 use crate::applet::admin::{self, State};
 use crate::applet::sides::{self, OtherSide, Place};
 use crate::applet::{Call, RELEASE, output, usage};
-use crate::client::ask::Found;
+use crate::client::ask::{Found, Status};
 use crate::client::local::Side;
 use crate::container;
+use crate::doctor::examine::Checked;
+use crate::document;
 use crate::error::Result;
 use crate::exit::End;
 use crate::logging::shown;
@@ -80,21 +82,20 @@ struct Failure<'a> {
     text: &'a str,
 }
 
-/// What the container is called: as its runtime wrote it down, else as it says.
-fn own_name(call: &Call) -> Vec<u8> {
-    container::name(&call.invocation).unwrap_or_default()
-}
-
 /// As a person sees it, and as a program does.
 fn one_side(call: &Call, place: &Place) -> (String, String) {
-    let side = if place.side == Side::Host { "host" } else { "container" };
-    let name = if place.side == Side::Host { String::new() } else { shown(&own_name(call)) };
+    let name = if place.side == Side::Host { String::new() } else { shown(&container::name(&call.invocation).unwrap_or_default()) };
     let running = match &place.found {
         Ok(Found::Running(status)) => Some(status),
         _ => None,
     };
     let shims = place.patient(call).shims();
-    let mut text = format!("bkt {RELEASE} on the {side}\n");
+    let text = describe(place, &name, running, &shims);
+    (text, document::text(&overview(place, name, running, &shims)))
+}
+
+fn describe(place: &Place, name: &str, running: Option<&Status>, shims: &Checked) -> String {
+    let mut text = format!("bkt {RELEASE} on the {}\n", place.side.word());
     if !name.is_empty() {
         text.push_str(&format!("name:    {name}\n"));
     }
@@ -126,8 +127,12 @@ fn one_side(call: &Call, place: &Place) -> (String, String) {
             text.push_str(&format!("  {op:15}  {} ago  {}: {}\n", admin::duration(error.ago_ms), error.code.word(), error.text));
         }
     }
-    let overview = Overview {
-        side,
+    text
+}
+
+fn overview<'a>(place: &Place, name: String, running: Option<&'a Status>, shims: &'a Checked) -> Overview<'a> {
+    Overview {
+        side: place.side.word(),
         version: RELEASE,
         name,
         drift: running.is_some_and(|status| status.release != RELEASE),
@@ -136,7 +141,5 @@ fn one_side(call: &Call, place: &Place) -> (String, String) {
         containers: running.map_or_else(Vec::new, |s| s.seen.iter().map(|c| Container { name: shown(&c.name), runs: c.runs, ago_ms: c.ago_ms }).collect()),
         errors: running
             .map_or_else(Vec::new, |s| s.errors.iter().map(|e| Failure { op_id: e.op.map(|op| op.to_string()), ago_ms: e.ago_ms, code: e.code.word(), text: &e.text }).collect()),
-    };
-    let json = crate::document::text(&overview);
-    (text, json)
+    }
 }

@@ -1,6 +1,7 @@
 //! `bkt admin daemon install | uninstall`: the daemon as a service that is simply there after login.
 
 use crate::applet::{Call, RELEASE, output, usage};
+use crate::checks::unit::UNIT;
 use crate::client::ask::{self, Found};
 use crate::error::{Error, Result};
 use crate::event::Wait;
@@ -8,7 +9,7 @@ use crate::exit::End;
 use crate::service::facts::{self, Files, Manager};
 use crate::service::plan::{self, Daemon, Facts};
 use crate::service::step::{self, Step};
-use crate::service::unit::{self, NAME};
+use crate::service::unit;
 use crate::sys::process;
 use lexopt::{Arg, Parser};
 use std::ffi::OsString;
@@ -122,7 +123,7 @@ pub fn perform(call: &Call, facts: &Facts, steps: &[Step], typed: &Typed) -> Res
 fn verify(call: &Call, facts: &Facts) -> Result<()> {
     let Manager::Systemd(unit) = facts::manager(&call.invocation) else { return Err(Error::new("your systemd does not answer any more")) };
     if unit.file != facts.files.unit.to_string_lossy() {
-        return Err(Error::new(format!("your systemd reads {NAME} from '{}', not from {}: is XDG_CONFIG_HOME another one there?", unit.file, facts.files.unit.display())));
+        return Err(Error::new(format!("your systemd reads {UNIT} from '{}', not from {}: is XDG_CONFIG_HOME another one there?", unit.file, facts.files.unit.display())));
     }
     let status = wait_for_answer(call, |status| status.pid == unit.main_pid)?;
     let socket = call.sockets().first().map_or_else(String::new, |path| path.display().to_string());

@@ -2,7 +2,6 @@
 
 use crate::applet::{Call, output, shim, usage};
 use crate::client::local::{self, Side};
-use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::paths;
@@ -62,7 +61,7 @@ pub fn init(call: &Call, args: &[OsString]) -> Result<End> {
         return Err(Error::new("HOME is not set, or no absolute path: where the shims are cannot be told"));
     };
     let shims = if local::side(&call.invocation) == Side::Container { shims } else { Default::default() };
-    let program = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+    let program = process::own_path()?;
     let distrobox = home.join(".local/bin/distrobox");
     let values = [
         ("_bkt_program", program.to_bytes()),
@@ -104,8 +103,6 @@ pub fn man(call: &Call, args: &[OsString]) -> Result<End> {
     }
     let words: Vec<CString> = std::iter::once(OsStr::new("man")).chain(args.iter().map(OsString::as_os_str)).map(|w| CString::new(w.as_bytes()).unwrap_or_default()).collect();
     let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
-    let shims = paths::shim_directories(&call.invocation);
-    let here = |missing| local::exec_here(&words, &call.invocation, &shims, missing);
     if local::side(&call.invocation) == Side::Container && Path::new(HOST_PAGES).is_dir() {
         let mut invocation = call.invocation.clone();
         let other = invocation.var("MANPATH").unwrap_or(b"");
@@ -113,15 +110,7 @@ pub fn man(call: &Call, args: &[OsString]) -> Result<End> {
         invocation.env.retain(|entry| !entry.to_bytes().starts_with(b"MANPATH="));
         invocation.env.push(Box::leak(pages.into_boxed_c_str()));
         // It returns where there is no man here: then the host's is as good.
-        local::exec_here(&words, &invocation, &shims, None);
+        local::exec_here(&words, &invocation, &paths::shim_directories(&invocation), None);
     }
-    let command = Command { args: shim::joined(&words), not_on_own_side: true, ..Command::default() };
-    match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
-        Outcome::Ended(end) => Ok(end),
-        Outcome::SameSide => Err(here(None)),
-        Outcome::NoDaemon { path, why } => match local::side(&call.invocation) {
-            Side::Host => Err(here(Some((&path, &why)))),
-            Side::Container => Err(local::exec_fallback(&words, &call.invocation, &shims, call.op, (&path, &why))),
-        },
-    }
+    shim::command(call, &words, None)
 }

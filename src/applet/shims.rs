@@ -69,11 +69,32 @@ const COMMANDS: &[(&str, &[&str])] = &[
 const SEE: &str = "bkt shim";
 
 pub fn run(call: &Call, args: Vec<OsString>) -> Result<End> {
+    let Some((command, typed)) = read(args)? else {
+        output::print(HELP);
+        return Ok(End::Code(0));
+    };
+    let takes_names = ["add", "remove", "capture"].contains(&command);
+    if !takes_names && !typed.words.is_empty() {
+        return Err(usage(format_args!("'shim {command}' takes no name"), SEE));
+    }
+    let places = Places::of(&call.invocation)?;
+    match command {
+        "add" => add(call, &typed, &places),
+        "remove" => remove(&typed, &places),
+        "list" => list(&typed, &places),
+        "sync" => sync(&typed, &places),
+        "capture" => capture(call, &typed, &places),
+        _ => check(&typed, &places),
+    }
+}
+
+/// The command, and what was typed behind it; `None` where help is wanted.
+fn read(args: Vec<OsString>) -> Result<Option<(&'static str, Typed)>> {
     let wrong = |e: lexopt::Error| usage(e, SEE);
     let mut parser = Parser::from_args(args);
     let command = match parser.next().map_err(wrong)? {
         Some(Arg::Value(command)) => command.string().map_err(wrong)?,
-        Some(Arg::Short('h') | Arg::Long("help")) => return Ok(help()),
+        Some(Arg::Short('h') | Arg::Long("help")) => return Ok(None),
         Some(other) => return Err(wrong(other.unexpected())),
         None => return Err(usage("'shim' wants a command: add, remove, list, sync, capture or check", SEE)),
     };
@@ -83,7 +104,7 @@ pub fn run(call: &Call, args: Vec<OsString>) -> Result<End> {
     let mut typed = Typed::default();
     while let Some(arg) = parser.next().map_err(wrong)? {
         match arg {
-            Arg::Short('h') | Arg::Long("help") => return Ok(help()),
+            Arg::Short('h') | Arg::Long("help") => return Ok(None),
             Arg::Value(word) => typed.words.push(word.string().map_err(wrong)?),
             Arg::Long(option) if options.contains(&option) => match option {
                 "host" => {
@@ -106,21 +127,7 @@ pub fn run(call: &Call, args: Vec<OsString>) -> Result<End> {
             other => return Err(usage(format_args!("shim {command}: {}", other.unexpected()), SEE)),
         }
     }
-    let places = Places::of(&call.invocation)?;
-    let wants_none = |typed: &Typed| if typed.words.is_empty() { Ok(()) } else { Err(usage(format_args!("'shim {command}' takes no name"), SEE)) };
-    match *command {
-        "add" => add(call, &typed, &places),
-        "remove" => remove(&typed, &places),
-        "list" => wants_none(&typed).and_then(|()| list(&typed, &places)),
-        "sync" => wants_none(&typed).and_then(|()| sync(&typed, &places)),
-        "capture" => capture(call, &typed, &places),
-        _ => wants_none(&typed).and_then(|()| check(&typed, &places)),
-    }
-}
-
-fn help() -> End {
-    output::print(HELP);
-    End::Code(0)
+    Ok(Some((*command, typed)))
 }
 
 /// A change of the manifest and of links: one at a time, from reading to writing.

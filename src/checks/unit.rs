@@ -1,9 +1,8 @@
 //! The systemd user unit, in the words of `systemctl --user is-enabled` and `is-active`.
 
 use crate::checks::{Finding, Mend};
-
 /// The unit's name.
-pub const UNIT: &str = "bkt-hostd.service";
+pub use crate::sys::cgroup::UNIT;
 
 /// What the service manager says.
 #[derive(Clone, Copy, Debug)]

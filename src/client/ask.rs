@@ -122,11 +122,7 @@ pub struct Guest {
 
 /// Asks the daemon which guests there are, and each of them what runs there.
 pub fn guests(sockets: &[PathBuf], op: OpId) -> Result<Vec<Guest>> {
-    let socket = match connect::connect(sockets)? {
-        Connection::NoDaemon { path, why } => return Err(connect::no_daemon(&path, &why)),
-        Connection::Made(socket) => socket,
-    };
-    let frame = ask(Channel::new(socket), &message::GuestsRequest {}, op, kind::Guests, HANDSHAKE_MS)?;
+    let frame = tell(sockets, &message::GuestsRequest {}, op, kind::Guests, HANDSHAKE_MS)?;
     let all: message::Guests<'_> = message::decode(frame.body()).map_err(unreadable)?;
     let guest = |guest: &message::Guest<'_>| Guest {
         container: guest.container.0.to_vec(),
@@ -157,6 +153,7 @@ pub fn stop(sockets: &[PathBuf], op: OpId) -> Result<()> {
     tell(sockets, &message::Stop {}, op, kind::Done, HANDSHAKE_MS).map(drop)
 }
 
+/// One question to a daemon that must be there.
 fn tell<M: Message>(sockets: &[PathBuf], message: &M, op: OpId, answer: u8, within_ms: u64) -> Result<Frame> {
     match connect::connect(sockets)? {
         Connection::NoDaemon { path, why } => Err(connect::no_daemon(&path, &why)),

@@ -20,6 +20,16 @@ pub enum Side {
     Container,
 }
 
+impl Side {
+    /// In sentences and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Side::Host => "host",
+            Side::Container => "container",
+        }
+    }
+}
+
 /// What container managers leave behind: podman and buildah, docker, toolbox, flatpak, nspawn and others (container interface of
 /// systemd).
 const MARKS: &[&str] = &["/run/.containerenv", "/.dockerenv", "/run/.toolboxenv", "/.flatpak-info", "/run/systemd/container", "/run/host/container-manager"];

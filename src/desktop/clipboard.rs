@@ -14,9 +14,11 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 /// The largest content: it is in memory, once here and once at the program that serves it.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// How often, and how far apart, it is looked whether X's clipboard has what was set.
+/// How often, and how far apart, it is looked whether the clipboard has what was set.
 const SETTLE_TRIES: u32 = 50;
 const SETTLE_MS: u64 = 10;
+/// How long it is waited where it cannot be looked: ten times what it takes on a busy machine.
+const ONCE_SETTLE_MS: u64 = 100;
 
 /// The longest name of a type.
 const MAX_TYPE_BYTES: usize = 255;
@@ -218,30 +220,32 @@ fn serve(request: &Request, tool: &Tool, programs: &Programs<'_>, mut content: F
         let _ = files::become_standard(content.into(), 0);
         return Err(programs.become_one(program, &args));
     }
-    let by_x = !matches!(tool, Tool::Wayland { .. });
-    if by_x && request.once {
-        // A look at it would be the one paste. So the same is there before, should somebody look too early.
+    // On GNOME wl-paste takes the keyboard for a moment: looking is not worth that.
+    if matches!(tool, Tool::Wayland { .. }) && programs.var("XDG_CURRENT_DESKTOP").is_some_and(|name| name.ends_with(b"GNOME")) {
+        return programs::succeeded(program, programs.run(program, &args, Some(&content), None)?);
+    }
+    if request.once {
+        // The same is there before, should somebody paste too early.
         serve(&Request { once: false, ..request.clone() }, tool, programs, content.try_clone().map_err(|e| Error::io("memory", &e))?)?;
         content.rewind().map_err(|e| Error::io("memory", &e))?;
     }
     programs::succeeded(program, programs.run(program, &args, Some(&content), None)?)?;
-    if by_x && !request.once {
-        settle(request, tool, programs, &mut content)?;
-    }
-    Ok(())
+    settle(request, tool, programs, &mut content)
 }
 
-/// X's programs say that they are done and take the selection over a moment later, in the background: whoever pastes next must
+/// The programs say that they are done and take the selection over a moment later, in the background: whoever pastes next must
 /// get what was set. Not for ever: somebody else may have set something meanwhile.
 fn settle(request: &Request, tool: &Tool, programs: &Programs<'_>, content: &mut File) -> Result<()> {
     let asked = Request { newline: false, ..request.clone() };
-    for _ in 0..SETTLE_TRIES {
+    // To look at what is served once would be the one paste; on Wayland even to ask for its types may be. There, only time helps.
+    let (tries, pause_ms) = if request.once { (1, ONCE_SETTLE_MS) } else { (SETTLE_TRIES, SETTLE_MS) };
+    for _ in 0..tries {
         let mut now = memory()?;
-        if fetch(&asked, tool, programs, &now).is_ok() && same(content, &mut now).map_err(|e| Error::io("memory", &e))? {
-            return Ok(());
+        if !request.once && fetch(&asked, tool, programs, &now).is_ok() && same(content, &mut now).map_err(|e| Error::io("memory", &e))? {
+            break;
         }
         let at = process::monotonic_ms();
-        Wait::<()>::with_capacity(0).run(at, Some(at + SETTLE_MS));
+        Wait::<()>::with_capacity(0).run(at, Some(at + pause_ms));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::process::{environment, program, tool};
 use crate::proto::message::OF_THE_SESSION;
 use crate::sys::launch::REFUGE_MODE;
 use crate::sys::socket;
-use crate::{document, logging, paths, policy};
+use crate::{document, logging, paths};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsFd;
@@ -181,8 +181,7 @@ impl Patient<'_> {
         };
         let supervised = self.running().is_some_and(|r| r.supervised);
         let findings = unit::judge(Unit { enabled, active, running: self.running().is_some(), supervised });
-        let user = self.invocation.var("USER").or_else(|| self.invocation.var("LOGNAME")).unwrap_or(b"");
-        let lingers = Path::new("/var/lib/systemd/linger").join(OsStr::from_bytes(user)).is_file();
+        let lingers = paths::linger_mark(self.invocation).is_some_and(|mark| mark.exists());
         let about = format!("{enabled}, {active}; {}", if lingers { "it outlives your logout" } else { "it ends with your last session ('loginctl enable-linger' keeps it)" });
         Checked { check: "unit", about, findings: findings.into_iter().collect() }
     }
@@ -206,11 +205,11 @@ impl Patient<'_> {
         let differing: Vec<&str> = OF_THE_SESSION.iter().copied().filter(|name| *name != "PATH" && differs(name)).collect();
         findings.extend(surroundings::fresh(&differing, starter));
         if let Some(sessions) = own("PATH").or_else(|| managers("PATH")) {
-            let has = look::directories(daemons.var("PATH").unwrap_or(program::DEFAULT_PATH));
+            let has: Vec<&Path> = program::directories(daemons.var("PATH").unwrap_or(program::DEFAULT_PATH)).collect();
             // Login shells differ on those: a user has them in one and not in the other.
-            let is_for_root = |d: &PathBuf| d.file_name().is_some_and(|name| name == "sbin");
-            let lacks = |d: &PathBuf| !has.contains(d) && !self.shims.contains(d) && !is_for_root(d) && d.is_dir();
-            let mut missing: Vec<String> = look::directories(sessions).into_iter().filter(lacks).map(|d| d.display().to_string()).collect();
+            let is_for_root = |d: &Path| d.file_name().is_some_and(|name| name == "sbin");
+            let lacks = |d: &&Path| !has.contains(d) && !self.shims.iter().any(|shims| shims == d) && !is_for_root(d) && d.is_dir();
+            let mut missing: Vec<String> = program::directories(sessions).filter(lacks).map(|d| d.display().to_string()).collect();
             missing.dedup();
             findings.extend(surroundings::path(&missing, starter));
         }
@@ -244,7 +243,7 @@ impl Patient<'_> {
         let mut before = Vec::new();
         for shim in look::names(shims) {
             let earlier = path[..position.unwrap_or(0)].iter().map(|d| d.join(shim.file_name().unwrap_or_default()));
-            before.extend(earlier.filter(|p| look::is_program(p) && !look::leads_to_us(p)));
+            before.extend(earlier.filter(|p| program::is_executable(p) && !look::leads_to_us(p)));
         }
         let findings = search::in_container(shims, !look::names(shims).is_empty(), position, &before);
         Checked { check: "path", about: format!("shims in {}", shims.display()), findings: findings.into_iter().collect() }
@@ -270,7 +269,7 @@ impl Patient<'_> {
         let names = own.iter().filter_map(|p| Some(p.file_name()?.as_bytes())).chain(self.known.iter().map(|name| name.as_bytes()));
         for name in names {
             let candidates = program::candidates(name, path, self.shims).paths.into_iter().map(|c| PathBuf::from(OsStr::from_bytes(c.to_bytes())));
-            if let Some(found) = candidates.filter(|p| look::is_program(p)).find(|p| !look::leads_to_us(p))
+            if let Some(found) = candidates.filter(|p| program::is_executable(p)).find(|p| !look::leads_to_us(p))
                 && look::is_copy_of_us(&found)
                 && !findings.iter().any(|f: &Finding| f.what.starts_with(&*found.to_string_lossy()))
             {
@@ -286,7 +285,7 @@ impl Patient<'_> {
         let Some(path) = paths::policy_file(self.invocation) else {
             return Checked { check: "policy", about: "no home directory, and no policy".to_string(), findings: vec![] };
         };
-        let read = document::read_text(&path).and_then(|text| text.map(|text| document::parse_file::<Policy>(&path, &text).map(|_| policy::stamp(&text))).transpose());
+        let read = document::read_text(&path).and_then(|text| text.map(|text| document::parse_file::<Policy>(&path, &text).map(|_| document::stamp(&text))).transpose());
         let about = if matches!(read, Ok(None)) { "everything is allowed: there is no policy file".to_string() } else { path.display().to_string() };
         let findings = match (read, self.running()) {
             (Err(wrong), Some(_)) => Some(files::document(&path, &wrong.text, "the policy that was read before stays in force, and a new daemon would not start")),
@@ -299,7 +298,7 @@ impl Patient<'_> {
 
     fn check_bridges(&self) -> Checked {
         let path = look::own_path(self.invocation);
-        let there: Vec<&str> = self.bridges.iter().copied().filter(|bridge| path.iter().any(|d| look::is_program(&d.join(bridge)))).collect();
+        let there: Vec<&str> = self.bridges.iter().copied().filter(|bridge| path.iter().any(|d| program::is_executable(&d.join(bridge)))).collect();
         let about = if there.is_empty() { "none: without the daemon, shims end with 125".to_string() } else { format!("{} where the daemon is not there", there.join(", ")) };
         let findings = self.bridges_wrong.iter().map(|wrong| surroundings::variable("BKT_FALLBACK", wrong)).collect();
         Checked { check: "fallback", about, findings }

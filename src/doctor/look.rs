@@ -4,32 +4,22 @@ use crate::checks::links::Entry;
 use crate::invocation::Invocation;
 use crate::process::{environment, program};
 use crate::sys::files::{self, FileId};
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The directories of a PATH, relative ones left out.
-pub fn directories(path: &[u8]) -> Vec<PathBuf> {
-    path.split(|b| *b == b':').filter(|d| d.starts_with(b"/")).map(|d| PathBuf::from(OsStr::from_bytes(d))).collect()
-}
-
-/// Those of our own PATH.
+/// The directories of our own PATH.
 pub fn own_path(invocation: &Invocation) -> Vec<PathBuf> {
-    directories(invocation.var("PATH").unwrap_or(program::DEFAULT_PATH))
-}
-
-pub fn is_program(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+    program::directories(invocation.var("PATH").unwrap_or(program::DEFAULT_PATH)).map(Path::to_path_buf).collect()
 }
 
 /// Whether a path leads to a bkt: this one, or by its name another.
 pub fn leads_to_us(path: &Path) -> bool {
     let Ok(about) = fs::metadata(path) else { return false };
     let this = files::file_id(c"/proc/self/exe").is_ok_and(|own| own == FileId { device: about.dev(), inode: about.ino() });
-    this || fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|name| name == "bkt"))
+    this || program::leads_to_our_name(path)
 }
 
 /// Whether a link was made to lead to a bkt, be that there or not.

@@ -2,6 +2,7 @@
 
 use crate::doctor::look;
 use crate::invocation::Invocation;
+use crate::process::program;
 use std::fs;
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ pub fn explain(name: &str, invocation: &Invocation, shims: &[PathBuf], on_host: 
         let to = fs::read_link(&path).ok().map_or_else(String::new, |to| format!(" -> {}", to.display()));
         let (mode, what) = match () {
             () if fs::metadata(&path).is_err() => ("dangling", format!("leads nowhere{to}")),
-            () if !look::is_program(&path) => ("not executable", format!("cannot be executed{to}")),
+            () if !program::is_executable(&path) => ("not executable", format!("cannot be executed{to}")),
             () if !look::leads_to_us(&path) && look::is_copy_of_us(&path) => ("copy", "a copy of bkt, where a link is wanted".to_string()),
             () if !look::leads_to_us(&path) => ("program", format!("a program of this side{to}")),
             () if directory.ends_with(".local/bin/distrobox") => ("distrobox", format!("a shim: a container's {name}{to}")),

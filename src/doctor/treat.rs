@@ -5,9 +5,10 @@ use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::invocation::Invocation;
 use crate::process::tool::{self, Errors};
+use crate::sys::files;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// How long a service manager may take.
@@ -18,12 +19,7 @@ pub fn treat(mend: &Mend, invocation: &Invocation, shims: &[PathBuf], executable
     match mend {
         Mend::ByHand(_) => return Ok(false),
         Mend::Modes(path, mode) => fs::set_permissions(path, Permissions::from_mode(*mode)).map_err(|e| Error::io(mend.command(), &e))?,
-        Mend::Link { link, to } => {
-            // Under another name first, so that there is no moment in which there is neither.
-            let fresh = link.with_file_name(format!(".bkt-{}", std::process::id()));
-            let _ = fs::remove_file(&fresh);
-            symlink(to, &fresh).and_then(|()| fs::rename(&fresh, link)).map_err(|e| Error::io(mend.command(), &e))?;
-        }
+        Mend::Link { link, to } => files::put_link(link, to).map_err(|e| Error::io(mend.command(), &e))?,
         Mend::Run(words) => {
             let mut words: Vec<&[u8]> = words.iter().map(|w| w.as_bytes()).collect();
             if words.first() == Some(&&b"bkt"[..]) {

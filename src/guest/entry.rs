@@ -1,15 +1,15 @@
 //! The start of a container: the daemon goes into the background, the container's command takes our place.
 
-use crate::error::{Error, Result, reason};
+use crate::error::{Error, reason};
 use crate::exit;
 use crate::invocation::Invocation;
 use crate::process::program;
 use crate::sys::process::{self, Forked};
 use crate::sys::{files, signals};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Starts another program of ours in the background, with nothing of this process but its environment. It is nobody's child in
@@ -60,7 +60,7 @@ fn is_file(path: &CStr) -> bool {
 pub fn become_login_shell(invocation: &Invocation, env: &[&CStr]) -> Error {
     let own = invocation.var("SHELL").filter(|shell| shell.starts_with(b"/")).and_then(|shell| CString::new(shell).ok());
     for shell in own.into_iter().chain([c"/bin/bash".to_owned(), c"/bin/sh".to_owned()]) {
-        if is_executable(&shell) {
+        if program::is_executable(Path::new(OsStr::from_bytes(shell.to_bytes()))) {
             let base = shell.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or(b"sh");
             let name = CString::new([b"-", base].concat()).unwrap_or_default();
             let _ = process::exec(&shell, &[&name], env);
@@ -69,13 +69,8 @@ pub fn become_login_shell(invocation: &Invocation, env: &[&CStr]) -> Error {
     Error::with_code("there is no shell in this container: neither $SHELL, nor /bin/bash, nor /bin/sh can be executed", exit::NOT_FOUND)
 }
 
-fn is_executable(path: &CStr) -> bool {
-    path.to_str().is_ok_and(|path| fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0))
-}
-
 /// The environment with this directory first in PATH.
 pub fn with_path_first(invocation: &Invocation, directory: &Path) -> (Vec<CString>, Vec<u8>) {
-    use std::os::unix::ffi::OsStrExt;
     let directory = directory.as_os_str().as_bytes();
     let old = invocation.var("PATH").unwrap_or(program::DEFAULT_PATH);
     let rest = old.split(|b| *b == b':').filter(|other| *other != directory);
@@ -83,11 +78,6 @@ pub fn with_path_first(invocation: &Invocation, directory: &Path) -> (Vec<CStrin
     let kept = invocation.env.iter().filter(|entry| !entry.to_bytes().starts_with(b"PATH=")).map(|entry| (*entry).to_owned());
     let env = kept.chain(CString::new([b"PATH=", &path[..]].concat())).collect();
     (env, path)
-}
-
-/// The options that the daemon is to have, or an error where the executable cannot be named.
-pub fn own_executable() -> Result<CString> {
-    process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))
 }
 
 #[cfg(test)]

@@ -2,23 +2,14 @@
 //! away again, and nothing of anybody else's.
 
 use crate::error::{Error, Result};
+use crate::proto::capability::Capability;
+use crate::sys::files;
 use std::cell::RefCell;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-
-/// The names by which a container reaches each capability of the host.
-pub const INTERCEPTORS: &[(&str, &[&str])] = &[
-    ("notify", &["notify-send"]),
-    ("xdg_open", &["xdg-open"]),
-    ("clipboard", &["podbox-clipboard", "bkt-clipboard", "wl-copy", "wl-paste", "xclip", "xsel", "pbcopy", "pbpaste"]),
-    ("host_exec", &["host-exec"]),
-];
-
-/// What is asked for in the hello.
-pub const CAPABILITIES: &[&str] = &["notify", "xdg_open", "clipboard", "host_exec"];
 
 /// Where it is where `/run` can be written to: the container's own, gone with it.
 const USUAL: &str = "/run/bkt";
@@ -89,9 +80,9 @@ impl Places {
 
     /// Links for exactly these capabilities, and the PATH that leads to them.
     pub fn grant(&self, granted: &[&str]) {
-        for (capability, names) in INTERCEPTORS {
-            for name in *names {
-                let outcome = if granted.contains(capability) { self.link(name) } else { self.unlink(name) };
+        for capability in Capability::ALL {
+            for name in capability.names() {
+                let outcome = if granted.contains(&capability.word()) { self.link(name) } else { self.unlink(name) };
                 if let Err(e) = outcome {
                     log::warn!("the link {}: {e}", self.bin().join(name).display());
                 }
@@ -115,9 +106,7 @@ impl Places {
     pub fn remove(&self, granted: bool) {
         let bin = self.bin();
         if granted {
-            for (_, names) in INTERCEPTORS {
-                names.iter().for_each(|name| drop(self.unlink(name)));
-            }
+            Capability::ALL.iter().flat_map(|capability| capability.names()).for_each(|name| drop(self.unlink(name)));
             let bin = bin.display().to_string();
             PATH_FILES.iter().for_each(|file| file.remove(&bin));
             self.made.borrow().iter().for_each(|directory| drop(fs::remove_dir(directory)));
@@ -135,10 +124,7 @@ impl Places {
             Ok(now) if now.file_name() != self.own.file_name() => return Err(io::Error::other(format!("leads to {}, and is left as it is", now.display()))),
             _ => {}
         }
-        // Under another name first: nobody finds the name missing, or a file that is not ours replaced.
-        let fresh = self.bin().join(format!(".{name}-{}", std::process::id()));
-        symlink(&self.own, &fresh)?;
-        fs::rename(&fresh, &path).inspect_err(|_| drop(fs::remove_file(&fresh)))
+        files::put_link(&path, &self.own)
     }
 
     fn unlink(&self, name: &str) -> io::Result<()> {

@@ -3,10 +3,10 @@
 use crate::sys::entry;
 use crate::sys::files::{self, FileId};
 use std::ffi::{CString, OsStr};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The PATH of a server that has none, as in `execvp(3)` and systemd.
@@ -21,7 +21,7 @@ pub struct Candidates {
 }
 
 /// The candidates for a name. With a slash in it, it is a path and is taken as it is; else each directory of PATH is tried but
-/// those that hold shims. Relative directories of PATH are left out: they would mean the caller's directory.
+/// those that hold shims.
 pub fn candidates(name: &[u8], path: &[u8], leave_out: &[PathBuf]) -> Candidates {
     if name.contains(&b'/') {
         return Candidates { paths: CString::new(name).into_iter().collect(), searched: false };
@@ -29,10 +29,28 @@ pub fn candidates(name: &[u8], path: &[u8], leave_out: &[PathBuf]) -> Candidates
     if name.is_empty() {
         return Candidates { paths: vec![], searched: true };
     }
-    let directories = path.split(|&b| b == b':').filter(|d| d.starts_with(b"/"));
-    let wanted = directories.filter(|d| !leave_out.iter().any(|out| out == Path::new(OsStr::from_bytes(d))));
-    let paths = wanted.filter_map(|d| CString::new([d, b"/", name].concat()).ok()).collect();
+    let wanted = directories(path).filter(|directory| !leave_out.iter().any(|out| out == directory));
+    let paths = wanted.filter_map(|directory| CString::new([directory.as_os_str().as_bytes(), b"/", name].concat()).ok()).collect();
     Candidates { paths, searched: true }
+}
+
+/// The directories of a PATH. Relative ones are left out: they would mean whatever directory its reader is in.
+pub fn directories(path: &[u8]) -> impl Iterator<Item = &Path> {
+    path.split(|&b| b == b':').filter(|d| d.starts_with(b"/")).map(|d| Path::new(OsStr::from_bytes(d)))
+}
+
+/// Whether a path leads to a file that may be executed.
+pub fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| may_be_executed(&about))
+}
+
+fn may_be_executed(about: &Metadata) -> bool {
+    about.is_file() && about.mode() & 0o111 != 0
+}
+
+/// Whether a path leads to a file of our name: another version of us.
+pub fn leads_to_our_name(path: &Path) -> bool {
+    fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|name| name == "bkt"))
 }
 
 /// A file that may be executed and is not ours.
@@ -54,9 +72,7 @@ pub fn real_program(candidate: CString, ourselves: FileId) -> Option<Program> {
     let path = Path::new(OsStr::from_bytes(candidate.to_bytes()));
     let about = fs::metadata(path).ok()?;
     let is_us = FileId { device: about.dev(), inode: about.ino() } == ourselves;
-    // Another version of us is a link to a file of our name.
-    let leads_to_us = fs::canonicalize(path).is_ok_and(|real| real.file_name().is_some_and(|n| n == "bkt"));
-    if !about.is_file() || about.permissions().mode() & 0o111 == 0 || is_us || leads_to_us {
+    if !may_be_executed(&about) || is_us || leads_to_our_name(path) {
         return None;
     }
     // A copy of us under another name would look for the next of that name too, and find us. What cannot be read is no script.

@@ -1,7 +1,7 @@
 //! The capabilities of a host: what a container may use of it, each granted or not by the listener it calls at.
 
 macro_rules! capabilities {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $word:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $word:literal, $names:expr;)*) => {
         /// One capability; a run names the one it uses.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub enum Capability { #[default] $($(#[$doc])* $name = $number,)* }
@@ -13,19 +13,24 @@ macro_rules! capabilities {
             pub fn word(self) -> &'static str {
                 match self { $(Capability::$name => $word,)* }
             }
+
+            /// The names by which a container's programs reach it; a shim of the host's command of such a name cannot be.
+            pub fn names(self) -> &'static [&'static str] {
+                match self { $(Capability::$name => &$names,)* }
+            }
         }
     };
 }
 
 capabilities! {
     /// A command of the host, as any shim runs it.
-    HostExec = 0, "host_exec";
+    HostExec = 0, "host_exec", ["host-exec"];
     /// A notification on the host's desktop.
-    Notify = 1, "notify";
+    Notify = 1, "notify", ["notify-send"];
     /// Something opened by the host's programs.
-    XdgOpen = 2, "xdg_open";
+    XdgOpen = 2, "xdg_open", ["xdg-open"];
     /// The host's clipboard.
-    Clipboard = 3, "clipboard";
+    Clipboard = 3, "clipboard", ["podbox-clipboard", "bkt-clipboard", "wl-copy", "wl-paste", "xclip", "xsel", "pbcopy", "pbpaste"];
 }
 
 impl Capability {

@@ -4,13 +4,13 @@
 //! decided by `session`; here it is done. Children are waited for in one place, `reap`.
 
 use crate::checks::{self, Mend};
+use crate::document;
 use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::exit::End;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
-use crate::policy;
 use crate::process::environment;
 use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
@@ -212,7 +212,7 @@ impl Daemon {
         signals::reset_all();
         let inheritance = process::inheritance();
         let signals = SignalReader::new(SignalSet::ALL).map_err(|e| Error::io("signalfd", &e))?;
-        let own_executable = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+        let own_executable = process::own_path()?;
         let user = process::user();
         let saved = match options.resume {
             Some(number) => Some(reload::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),
@@ -1082,7 +1082,7 @@ impl Daemon {
             cgroups: self.cgroups.are_used(),
             session: Bytes(&session),
             policy: Bytes(&policy),
-            policy_stamp: self.policy.text().map_or(0, |text| policy::stamp(text)),
+            policy_stamp: self.policy.text().map_or(0, |text| document::stamp(text)),
             policy_error: &policy_error,
             running: running.collect(),
             past: Past { seen: seen.told(), errors: errors.told() },

@@ -15,7 +15,6 @@ use crate::server::plan::{self, Context};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// So many rules are named in a refusal: it is one sentence.
@@ -175,8 +174,7 @@ fn find(name: &[u8], context: &Context) -> PathBuf {
         return PathBuf::from(OsStr::from_bytes(context.own_executable.to_bytes()));
     }
     let all = program::candidates(base, &context.path, &context.shim_directories).paths.into_iter();
-    let is_program = |path: &PathBuf| fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0);
-    all.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))).find(is_program).unwrap_or_default()
+    all.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))).find(|path| program::is_executable(path)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result, reason};
 use crate::opid::OpId;
+use crate::proto::capability::Capability;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::frame;
 use crate::proto::message::{self, Bytes, Code, Hello, Message, Serve, kind};
@@ -28,7 +29,6 @@ pub type OnGranted = Box<dyn Fn(&[&str])>;
 pub struct Wanted {
     pub sockets: Vec<PathBuf>,
     pub container: Vec<u8>,
-    pub capabilities: &'static [&'static str],
     /// Come back when the link is lost.
     pub reconnect: bool,
     /// End after so long without a message and without a run.
@@ -145,7 +145,9 @@ impl Upstream {
         match connect_first(&self.wanted.sockets) {
             Ok(connection) => {
                 let mut channel = Channel::new(connection);
-                let hello = Hello { release: self.release, container: Bytes(&self.wanted.container), capabilities: self.wanted.capabilities.to_vec() };
+                // All there are: which of them are granted is the listener's to say.
+                let capabilities = Capability::ALL.iter().map(|capability| capability.word()).collect();
+                let hello = Hello { release: self.release, container: Bytes(&self.wanted.container), capabilities };
                 match channel.send(&Serve { hello, returns: self.wanted.reconnect }, None, vec![]) {
                     Ok(()) => self.state = State::Asking { channel, until: now + ANSWER_MS },
                     Err(e) => self.fail(now, Error::io("say hello to the host's daemon", &e)),

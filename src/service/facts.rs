@@ -1,11 +1,11 @@
 //! What the machine is like, as far as a service of its user is concerned.
 
+use crate::checks::unit::UNIT;
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::invocation::Invocation;
 use crate::paths;
 use crate::process::tool::{self, Errors};
-use crate::service::unit::NAME;
 use crate::sys::process;
 use std::ffi::{CString, OsStr};
 use std::fs;
@@ -52,12 +52,12 @@ pub struct Files {
 
 impl Files {
     pub fn of(invocation: &Invocation) -> Result<Files> {
-        let bkt = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+        let bkt = process::own_path()?;
         let config = paths::config_directory(invocation).ok_or_else(|| Error::new("HOME is not set: there is no place for a unit"))?;
         let config = config.parent().unwrap_or(Path::new("/"));
         Ok(Files {
             bkt: Path::new(OsStr::from_bytes(bkt.as_bytes())).to_path_buf(),
-            unit: config.join("systemd/user").join(NAME),
+            unit: config.join("systemd/user").join(UNIT),
             autostart: config.join("autostart/bkt-hostd.desktop"),
         })
     }
@@ -86,21 +86,15 @@ pub fn manager(invocation: &Invocation) -> Manager {
 }
 
 fn ask_systemd(invocation: &Invocation) -> Result<Unit> {
-    let shown = systemctl(invocation, &["show", "--property=ActiveState,MainPID,UnitFileState,FragmentPath", NAME])?;
+    let shown = systemctl(invocation, &["show", "--property=ActiveState,MainPID,UnitFileState,FragmentPath", UNIT])?;
     let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or("").to_string();
     Ok(Unit {
         state: value("ActiveState"),
         main_pid: value("MainPID").parse().unwrap_or(0),
         enabled: value("UnitFileState"),
         file: value("FragmentPath"),
-        lingers: lingers(invocation),
+        lingers: paths::linger_mark(invocation).is_some_and(|mark| mark.exists()),
     })
-}
-
-/// As logind keeps it, loginctl(1).
-fn lingers(invocation: &Invocation) -> bool {
-    let user = invocation.var("USER").or_else(|| invocation.var("LOGNAME"));
-    user.is_some_and(|user| !user.contains(&b'/') && Path::new("/var/lib/systemd/linger").join(OsStr::from_bytes(user)).exists())
 }
 
 /// Asks, or tells, the user's systemd something; its answer, or a sentence with its own words.

@@ -41,7 +41,7 @@ pub fn environment(invocation: &Invocation) -> Option<Invocation> {
 }
 
 fn ask(shell: &[u8], invocation: &Invocation) -> io::Result<Vec<&'static CStr>> {
-    let script = [b"exec ", &quoted(process::own_path()?.as_bytes())[..], b" bkt-hostd --print-environment"].concat();
+    let script = [b"exec ", &quoted(process::own_path().map_err(io::Error::other)?.as_bytes())[..], b" bkt-hostd --print-environment"].concat();
     let mut tool = Tool::start(invocation, &[], &[shell, b"-l", b"-c", &script], Errors::Ours)?;
     let answer = tool.read(SHELL_MS).map_err(|e| match e.kind() {
         io::ErrorKind::TimedOut => io::Error::other(format!("it took longer than {} s", SHELL_MS / 1000)),

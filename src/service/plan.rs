@@ -1,9 +1,10 @@
 //! From facts to steps, without I/O.
 
+use crate::checks::unit::UNIT;
 use crate::error::{Error, Result};
 use crate::service::facts::{Files, Manager, Unit};
 use crate::service::step::Step;
-use crate::service::unit::{self, Found, NAME};
+use crate::service::unit::{self, Found};
 use std::path::{Path, PathBuf};
 
 /// A daemon that answers.
@@ -62,15 +63,15 @@ fn install_unit(facts: &Facts, unit: &Unit) -> Result<Vec<Step>> {
         steps.push(Step::Systemctl(&["daemon-reload"]));
     }
     if unit.enabled != "enabled" {
-        steps.push(Step::Systemctl(&["enable", "--quiet", NAME]));
+        steps.push(Step::Systemctl(&["enable", "--quiet", UNIT]));
     }
     if unit.state == "failed" {
         // Or it might not be started again so soon.
-        steps.push(Step::Systemctl(&["reset-failed", NAME]));
+        steps.push(Step::Systemctl(&["reset-failed", UNIT]));
     }
     match &facts.daemon {
-        None => steps.push(Step::Systemctl(&["restart", NAME])),
-        Some(daemon) if changed && daemon.running == 0 => steps.push(Step::Systemctl(&["restart", NAME])),
+        None => steps.push(Step::Systemctl(&["restart", UNIT])),
+        Some(daemon) if changed && daemon.running == 0 => steps.push(Step::Systemctl(&["restart", UNIT])),
         Some(daemon) if changed => {
             let text = format!(
                 "{} commands run: the new unit counts from the next start of the daemon; to start it anew now (it ends them): systemctl --user restart bkt-hostd",
@@ -78,7 +79,7 @@ fn install_unit(facts: &Facts, unit: &Unit) -> Result<Vec<Step>> {
             );
             steps.push(Step::Say(text));
         }
-        Some(daemon) if daemon.release != facts.release => steps.push(Step::Systemctl(&["reload", NAME])),
+        Some(daemon) if daemon.release != facts.release => steps.push(Step::Systemctl(&["reload", UNIT])),
         Some(_) => {}
     }
     steps.push(Step::Verify);
@@ -138,7 +139,7 @@ pub fn uninstall(facts: &Facts) -> Result<Vec<Step>> {
             }
             found => {
                 if let (Manager::Systemd(_), true) = (&facts.manager, path == &facts.files.unit) {
-                    steps.push(Step::Systemctl(&["disable", "--quiet", NAME]));
+                    steps.push(Step::Systemctl(&["disable", "--quiet", UNIT]));
                 }
                 match found {
                     Found::Foreign => steps.push(Step::KeepAside { path: path.clone(), as_: aside(path) }),

@@ -1,11 +1,11 @@
 //! The steps of an installation, and how each is done.
 
+use crate::checks::unit::UNIT;
 use crate::document;
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::process::{environment, tool};
 use crate::service::facts;
-use crate::service::unit::NAME;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Step {
             Step::KeepAside { path, as_ } => format!("keep {} as {}", path.display(), as_.display()),
             Step::Remove(path) => format!("remove {}", path.display()),
             Step::Systemctl(args) => format!("systemctl --user {}", args.join(" ")),
-            Step::Stop => format!("systemctl --user stop {NAME}"),
+            Step::Stop => format!("systemctl --user stop {UNIT}"),
             Step::Start => "start the daemon".into(),
             Step::Verify => "ask the daemon".into(),
             Step::Say(text) => text.clone(),
@@ -58,7 +58,7 @@ pub fn perform(step: &Step, bkt: &Path, invocation: &Invocation) -> Result<()> {
         Step::Stop => {
             // As a command of the daemon that is stopped, we would wait for our own end.
             let of_the_daemon = invocation.var(environment::DEPTH).is_some();
-            let args: &[&str] = if of_the_daemon { &["stop", "--no-block", NAME] } else { &["stop", NAME] };
+            let args: &[&str] = if of_the_daemon { &["stop", "--no-block", UNIT] } else { &["stop", UNIT] };
             facts::systemctl(invocation, args).map(drop)
         }
         Step::Start => start(bkt, invocation),

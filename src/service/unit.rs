@@ -1,10 +1,8 @@
 //! The files that make a service manager start the daemon: their texts, and whether somebody has changed one.
 
+use crate::document::stamp;
 use crate::error::{Error, Result};
 use std::path::Path;
-
-/// The unit's name.
-pub const NAME: &str = "bkt-hostd.service";
 
 /// What stands before the sum in the first line of each file.
 const SUM: &str = "sum ";
@@ -103,7 +101,7 @@ fn quoted(path: &Path) -> Result<String> {
 
 /// The text with a first line that says who wrote it, and its sum, so that a change by somebody else can be seen.
 fn signed(body: &str) -> String {
-    format!("# Written by bkt; {SUM}{:016x}\n{body}", sum(body))
+    format!("# Written by bkt; {SUM}{:016x}\n{body}", stamp(body))
 }
 
 /// What a file is to us.
@@ -123,13 +121,8 @@ pub fn judge(there: Option<&str>, wanted: &str) -> Found {
     if there == wanted {
         return Found::Same;
     }
-    let ours = there.split_once('\n').is_some_and(|(first, body)| first.rsplit_once(SUM).is_some_and(|(_, hex)| u64::from_str_radix(hex, 16) == Ok(sum(body))));
+    let ours = there.split_once('\n').is_some_and(|(first, body)| first.rsplit_once(SUM).is_some_and(|(_, hex)| u64::from_str_radix(hex, 16) == Ok(stamp(body))));
     if ours { Found::Older } else { Found::Foreign }
-}
-
-/// FNV-1a: against accidents, not against malice.
-fn sum(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]

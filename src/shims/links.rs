@@ -6,14 +6,14 @@
 use crate::document;
 use crate::error::{Error, Result};
 use crate::logging::shown;
+use crate::process::program::is_executable;
 use crate::shims::manifest::{Host, Manifest, Mode, Shim};
-use crate::shims::place::{self, AS, Places, is_program};
+use crate::shims::place::{self, AS, Places};
+use crate::sys::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// The list that comes with bkt: one name a line, `#` begins a comment.
@@ -163,7 +163,7 @@ impl Facts {
         // Only a home is seen from everywhere.
         let seen = |shim: &&Shim, path: &Path| shim.mode() == Mode::HostOnly || path.starts_with(&places.home);
         let sources = manifest.shims.iter().filter_map(|shim| Some((shim, places.expand(shim.source.as_deref()?))));
-        let missing = sources.filter(|(shim, path)| seen(shim, path) && !is_program(path)).map(|(_, path)| path);
+        let missing = sources.filter(|(shim, path)| seen(shim, path) && !is_executable(path)).map(|(_, path)| path);
         Facts { wanted: wanted.collect(), left, missing: missing.collect() }
     }
 }
@@ -248,16 +248,9 @@ pub fn apply(steps: &[Step], record: &mut Record, places: &Places) -> Result<()>
     if record.host_only.len() != known { document::write(&places.record, &document::text(record)) } else { Ok(()) }
 }
 
-/// Under another name first: there is no moment without a link, and an existing one is replaced as a whole.
 fn make(path: &Path, target: &Path) -> Result<()> {
-    let failed = |e: io::Error| Error::io(format!("make the link {}", path.display()), &e);
-    let fresh = path.with_file_name(format!(".bkt-{}", std::process::id()));
-    path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
-    let _ = fs::remove_file(&fresh);
-    symlink(target, &fresh).and_then(|()| fs::rename(&fresh, path)).map_err(|e| {
-        let _ = fs::remove_file(&fresh);
-        failed(e)
-    })
+    let directory_made = path.parent().map_or(Ok(()), fs::create_dir_all);
+    directory_made.and_then(|()| files::put_link(path, target)).map_err(|e| Error::io(format!("make the link {}", path.display()), &e))
 }
 
 /// Everything that is not as the manifest has it, from what was seen.

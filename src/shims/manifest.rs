@@ -5,6 +5,7 @@
 
 use crate::document;
 use crate::error::{Error, Result};
+use crate::proto::capability::Capability;
 use crate::shims::place::Places;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
@@ -176,12 +177,10 @@ impl Manifest {
     }
 }
 
-/// Names that this executable has a meaning of its own for, besides `bkt` and those that begin with `bkt-`: a link of such a name
-/// is never a shim. A test holds this to the applets' table.
-const CAPABILITIES: &[&str] = &["host-exec", "notify-send", "xdg-open", "podbox-clipboard", "wl-copy", "wl-paste", "xclip", "xsel", "pbcopy", "pbpaste"];
-
+/// Whether this executable has a meaning of its own for a name: a link of such a name is never a shim. A test holds this to the
+/// applets' table.
 pub fn is_own_name(name: &str) -> bool {
-    is_of_bkt(name) || CAPABILITIES.contains(&name)
+    is_of_bkt(name) || Capability::ALL.iter().any(|capability| capability.names().contains(&name))
 }
 
 fn is_of_bkt(name: &str) -> bool {

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::invocation::Invocation;
 use crate::paths;
+use crate::process::program;
 use crate::sys::{files, process};
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -101,18 +101,17 @@ impl Places {
 /// Whether a path, as it stands in a link of that directory, leads to an executable of ours: by its name, or because it is this
 /// very file.
 pub fn is_own(directory: &Path, target: &Path, own: &Path) -> bool {
-    let named = |path: &Path| path.file_name().is_some_and(|name| name == "bkt");
     let full = directory.join(target);
-    named(target) || same_file(&full, own) || fs::canonicalize(full).is_ok_and(|real| named(&real))
+    target.file_name().is_some_and(|name| name == "bkt") || same_file(&full, own) || program::leads_to_our_name(&full)
 }
 
 /// The path to this executable that stays right: `~/.local/bin/bkt` or the `bkt` of PATH where that is us, since an upgrade
 /// replaces those; else the file itself.
 pub fn own_path(bin: &Path, invocation: &Invocation) -> Result<PathBuf> {
-    let exe = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
+    let exe = process::own_path()?;
     let exe = PathBuf::from(std::ffi::OsString::from_vec(exe.into_bytes()));
-    let path = invocation.var("PATH").unwrap_or_default().split(|&b| b == b':').filter(|d| d.starts_with(b"/")).map(|d| Path::new(OsStr::from_bytes(d)));
-    let named = std::iter::once(bin).chain(path).map(|directory| directory.join("bkt"));
+    let path = invocation.var("PATH").unwrap_or_default();
+    let named = std::iter::once(bin).chain(program::directories(path)).map(|directory| directory.join("bkt"));
     Ok(named.into_iter().find(|candidate| same_file(candidate, &exe)).unwrap_or(exe))
 }
 
@@ -135,9 +134,4 @@ pub fn tidy(path: &Path) -> PathBuf {
         }
     }
     out
-}
-
-/// Whether a path leads to a file that may be executed.
-pub fn is_program(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|about| about.is_file() && about.mode() & 0o111 != 0)
 }

@@ -1,8 +1,9 @@
 //! Where programs are that people install for themselves: one table of package managers and their directories.
 
 use crate::invocation::Invocation;
+use crate::process::program;
 use crate::shims::manifest::Mode;
-use crate::shims::place::{Places, is_own, is_program};
+use crate::shims::place::{Places, is_own};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -66,11 +67,11 @@ pub fn is_managed(path: &Path, invocation: &Invocation, home: &Path) -> bool {
 pub fn find(name: &str, mode: Mode, invocation: &Invocation, places: &Places) -> Option<PathBuf> {
     let managed = managers(invocation, &places.home).flat_map(|(root, programs)| programs.iter().map(move |below| root.join(below)));
     let usual = [places.home.join("bin"), places.bin.clone()];
-    let path = invocation.var("PATH").unwrap_or_default().split(|&b| b == b':').filter(|d| d.starts_with(b"/")).map(|d| PathBuf::from(OsStr::from_bytes(d)));
+    let path = program::directories(invocation.var("PATH").unwrap_or_default()).map(Path::to_path_buf);
     let left_out = |directory: &Path| directory == places.host || directory == places.distrobox || mode == Mode::HostOnly && directory == places.bin;
     let programs = managed.chain(usual).chain(path).filter(|directory| !left_out(directory)).map(|directory| directory.join(name));
     let is_link_to_us = |program: &Path| name != "bkt" && is_own(Path::new("/"), program, &places.own);
-    programs.into_iter().find(|program| is_program(program) && !is_link_to_us(program))
+    programs.into_iter().find(|program| program::is_executable(program) && !is_link_to_us(program))
 }
 
 #[cfg(test)]

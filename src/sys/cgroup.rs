@@ -18,7 +18,7 @@ const CGROUP2: i64 = 0x6367_7270;
 const MARKS: [&std::ffi::CStr; 2] = [c"user.delegate", c"trusted.delegate"];
 
 /// The unit that we install, which says `Delegate=yes`.
-const UNIT: &str = "bkt-hostd.service";
+pub const UNIT: &str = "bkt-hostd.service";
 
 /// Where the process itself goes: a cgroup with others below may have none of its own, once controllers are handed down.
 const OWN: &str = "daemon";

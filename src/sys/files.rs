@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 /// What makes a file the same file: device and inode.
@@ -13,6 +14,14 @@ use std::path::Path;
 pub struct FileId {
     pub device: u64,
     pub inode: u64,
+}
+
+/// Makes a link, or puts it in the place of what is there. Under another name first: there is no moment without one, and nobody
+/// finds half of a change.
+pub fn put_link(link: &Path, target: &Path) -> io::Result<()> {
+    let fresh = link.with_file_name(format!(".bkt-{}", std::process::id()));
+    let _ = std::fs::remove_file(&fresh);
+    symlink(target, &fresh).and_then(|()| std::fs::rename(&fresh, link)).inspect_err(|_| drop(std::fs::remove_file(&fresh)))
 }
 
 /// A path as the kernel wants it.

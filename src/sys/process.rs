@@ -1,5 +1,6 @@
 //! This process and its children: identity, limits, fork, wait, exec, end.
 
+use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::sys::signals::{self, SignalSet};
 use crate::sys::{check, files};
@@ -195,11 +196,14 @@ pub fn exec(program: &CStr, args: &[&CStr], env: &[&CStr]) -> io::Error {
 }
 
 /// The path of the running executable, as it is named now; an upgraded one has a new file under the same name.
-pub fn own_path() -> io::Result<CString> {
+pub fn own_path() -> Result<CString> {
     use std::os::unix::ffi::OsStrExt;
-    let path = std::fs::read_link("/proc/self/exe")?;
-    let bytes = path.as_os_str().as_bytes();
-    files::c_path(std::path::Path::new(std::ffi::OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes))))
+    let find = || {
+        let path = std::fs::read_link("/proc/self/exe")?;
+        let bytes = path.as_os_str().as_bytes();
+        files::c_path(std::path::Path::new(std::ffi::OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes))))
+    };
+    find().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))
 }
 
 /// Milliseconds of a clock that never goes back and stands still while the machine sleeps.

@@ -2,7 +2,7 @@
 //! namespaces of its own, made by bubblewrap. The host's runtime directory is seen at `/run/host-user`.
 
 use super::peer::{Answer, Peer};
-use super::{BKT, Host, PATIENCE, TempDir, children, eventually, lives, text};
+use super::{Host, PATIENCE, TempDir, children, eventually, lives, text};
 use bkt::proto::channel::Channel;
 use bkt::proto::message::{self, Message, kind};
 use bkt::sys::socket;
@@ -37,7 +37,7 @@ impl Boxed {
         for name in NAMES {
             symlink("busybox", root.0.join("bin").join(name)).unwrap();
         }
-        fs::copy(BKT, root.0.join("bin/bkt")).unwrap();
+        super::copy_bkt(root.0.join("bin/bkt"));
         symlink("bkt", root.0.join("bin/bkt-guest")).unwrap();
         Boxed { root, shared: vec![(runtime.to_path_buf(), "/run/host-user".into())], env: vec![] }
     }

@@ -52,12 +52,24 @@ pub fn complaint(output: &Output, code: i32, part: &str) -> String {
     op_id_at_end(&said)
 }
 
+/// Copies the executable, by another process: were the new file open for writing here, a child that another test forks meanwhile
+/// would hold it open too, and who executes it would hear "Text file busy".
+pub fn copy_bkt(to: impl AsRef<Path>) {
+    assert!(Command::new("cp").arg(BKT).arg(to.as_ref()).status().unwrap().success());
+}
+
 /// Waits until the condition holds; fails the test, saying which one, when it does not in time.
 #[track_caller]
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    eventually_within(PATIENCE, what, condition);
+}
+
+/// The same for what takes long.
+#[track_caller]
+pub fn eventually_within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < end, "did not come true within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < end, "did not come true within {patience:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -68,9 +80,14 @@ pub struct TempDir(pub PathBuf);
 impl TempDir {
     pub fn new() -> TempDir {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let path = std::env::temp_dir().join(format!("bkt-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir_all(&path).unwrap();
-        TempDir(path)
+        // What a failed test has left stays as it is, though the number of its process may be given again.
+        loop {
+            let path = std::env::temp_dir().join(format!("bkt-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+            match fs::create_dir(&path) {
+                Ok(()) => return TempDir(path),
+                Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::AlreadyExists, "{}", path.display()),
+            }
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! A host with a real systemd: `tests/realhost` boots it, this asks it. Each test takes a user of its own, so that one host
 //! serves all tests of a file at once.
 
-use super::{TempDir, eventually, text};
+use super::{TempDir, eventually, eventually_within, text};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/realhost");
 
@@ -40,7 +41,8 @@ impl RealHost {
     }
 
     fn wait_until_up(&mut self) {
-        eventually("systemd has booted (a failed test shows its console)", || {
+        // Units of the boot before have 90 s to end by systemd's default.
+        eventually_within(Duration::from_secs(120), "systemd has booted (a failed test shows its console)", || {
             if let Some(status) = self.boot.try_wait().unwrap() {
                 panic!("this machine cannot boot systemd ({status}): {}\n{}", self.read("errors"), self.read("console"));
             }

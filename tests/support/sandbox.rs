@@ -1,7 +1,7 @@
 //! A container-like sandbox by bubblewrap: a root of its own with nothing but a static busybox and bkt, all namespaces, and the
 //! directory of the daemon's socket.
 
-use super::{BKT, Host, TempDir};
+use super::{Host, TempDir};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl<'h> Sandbox<'h> {
         for name in ["sh", "cat", "printf", "head", "sleep"] {
             symlink("busybox", root.0.join("bin").join(name)).unwrap();
         }
-        fs::copy(BKT, root.0.join("bin/bkt")).unwrap();
+        super::copy_bkt(root.0.join("bin/bkt"));
         for name in names {
             symlink("/bin/bkt", root.0.join("names").join(name)).unwrap();
         }
