@@ -232,24 +232,21 @@ fn no_path_leads_the_daemon_into_a_mount_that_never_answers() {
     let mire = Mire::start(&host.dir.0);
     let account = Account::open(&host);
     let inside = format!("/proc/{}/root{}/mire", children(mire.0.id()).first().copied().unwrap_or(mire.0.id()), host.dir.0.display());
-    let mut bad = 0;
     for (name, directory) in [(format!("{inside}/x\0"), "/"), ("./x\0".to_string(), inside.as_str())] {
         let mut peer = Peer::connect(&host);
         peer.say(&Run { directory: Bytes(directory.as_bytes()), ..run(name.as_bytes()) }, op(1));
         let begun = Instant::now();
         assert!(host.sh("exit 0").status().unwrap().success());
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-        let (code, sentence, _) = peer.refusal();
-        assert!(code == Code::Denied && sentence.contains("through another process"), "{sentence}");
-        bad += 1;
+        // It waits for ever to be executed, and goes with its caller.
+        peer.expect(kind::Accepted);
     }
-    // As a directory alone it holds up nobody but its command, which goes with its caller.
     let mut peer = Peer::connect(&host);
     peer.say(&Run { directory: Bytes(inside.as_bytes()), ..run(b"true\0") }, op(2));
     peer.expect(kind::Accepted);
     assert!(host.sh("exit 0").status().unwrap().success());
     drop(peer);
-    account.close(bad);
+    account.close(0);
 }
 
 #[test]

@@ -12,7 +12,6 @@ use crate::process::{directory, environment, program};
 use crate::proto::capability::Capability;
 use crate::proto::message::{Code, Refusal, Run};
 use crate::server::plan::{self, Context, Granted};
-use crate::sys::files;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -128,13 +127,7 @@ impl InForce {
         let found = find(name, context);
         let directory = directory::translate(run.directory.0, paths::HOST_ROOT).unwrap_or(b"/");
         let asked_for = if name.contains(&b'/') { Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name)) } else { found.clone() };
-        let real = match files::real_path(&asked_for) {
-            // Nobody else's tree is looked into to find out what it is; unjudged it may be what a rule denies.
-            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
-                return Err(self.denied(&format!("{} is denied", shown(name)), "its path goes in a circle, or through another process"));
-            }
-            real => real.unwrap_or_default(),
-        };
+        let real = asked_for.canonicalize().unwrap_or_default();
         let asked = Asked { name, arguments: &arguments, found: found.as_os_str().as_bytes(), real: real.as_os_str().as_bytes() };
         let why = match self.policy.judge(asked) {
             Judgement::Allowed => return self.allow_environment(run),

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What makes a file the same file: device and inode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,25 +32,6 @@ pub fn c_path(path: &Path) -> io::Result<CString> {
 /// Identity of what a path leads to, through links.
 pub fn file_id(path: &CStr) -> io::Result<FileId> {
     stat(path).map(|s| FileId { device: s.st_dev, inode: s.st_ino })
-}
-
-/// The file that a path leads to, links followed; but ELOOP where it goes by a link of `/proc` to what a process has open, or has
-/// for its root (`RESOLVE_NO_MAGICLINKS`, openat2(2)). Those lead into the mounts of any container: a file system there may be
-/// made to never answer, and whoever asks waits for ever. A kernel before 5.6 follows them.
-pub fn real_path(path: &Path) -> io::Result<PathBuf> {
-    let c_path = c_path(path)?;
-    // SAFETY: plain numbers, zero is valid; a C string; the size is the structure's; the descriptor is new, and ours.
-    let opened = unsafe {
-        let mut how: libc::open_how = std::mem::zeroed();
-        (how.flags, how.resolve) = ((libc::O_PATH | libc::O_CLOEXEC) as u64, libc::RESOLVE_NO_MAGICLINKS);
-        let number = libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, c_path.as_ptr(), &raw mut how, size_of_val(&how));
-        if number < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(number as RawFd)) }
-    };
-    match opened {
-        Ok(fd) => std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())),
-        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => std::fs::canonicalize(path),
-        Err(e) => Err(e),
-    }
 }
 
 /// The text of a symbolic link, where the path is one and the text fits.
