@@ -508,7 +508,9 @@ fn runs_that_wait_for_their_turn_are_started_once_by_the_next_image() {
 fn reload_with_a_queue() -> u32 {
     let bin = TempDir::new();
     let (installed, fifo, dir) = (bin.0.join("bkt"), bin.0.join("fifo"), TempDir::new());
-    support::copy_bkt(bin.0.join("next"));
+    let next = bin.0.join("next/bkt");
+    fs::create_dir(bin.0.join("next")).unwrap();
+    support::copy_bkt(&next);
     support::copy_bkt(&installed);
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let (socket, log, ran) = (dir.0.join("bkt/host.sock"), dir.0.join("log"), dir.0.join("ran"));
@@ -516,8 +518,8 @@ fn reload_with_a_queue() -> u32 {
     command.arg0("bkt-hostd").arg("-v").env("XDG_RUNTIME_DIR", &dir.0).env("BKT_LOG_FORMAT", "json").stdin(Stdio::null()).stderr(File::create(&log).unwrap());
     let running = Running::start(&mut command, &socket);
     // The next image says that it can follow when the first of the runs lets it: the others wait in the queue then.
-    let next = bin.0.join("next");
-    fs::write(bin.0.join("fresh"), format!("#!/bin/bash\n[ \"$1\" = --check-state ] && read x < {}\nexec -a bkt-hostd {} \"$@\"\n", fifo.display(), next.display())).unwrap();
+    // It is dash: bash would wait for children that end while it stands in the daemon's place, and nobody would hear of them.
+    fs::write(bin.0.join("fresh"), format!("#!/bin/dash\n[ \"$1\" = --check-state ] && read x < {}\nexec {} bkt-hostd \"$@\"\n", fifo.display(), next.display())).unwrap();
     fs::set_permissions(bin.0.join("fresh"), fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(bin.0.join("fresh"), &installed).unwrap();
     let count = 400;
