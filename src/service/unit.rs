@@ -103,7 +103,7 @@ fn quoted(path: &Path) -> Result<String> {
 
 /// The text with a first line that says who wrote it, and its sum, so that a change by somebody else can be seen.
 fn signed(body: &str) -> String {
-    format!("# Written by bkt; {SUM}{:016x}\n{body}", sum(body))
+    format!("# Written by bkt; {SUM}{:016x}\n{body}", sum(body.as_bytes()))
 }
 
 /// What a file is to us.
@@ -123,13 +123,13 @@ pub fn judge(there: Option<&str>, wanted: &str) -> Found {
     if there == wanted {
         return Found::Same;
     }
-    let ours = there.split_once('\n').is_some_and(|(first, body)| first.rsplit_once(SUM).is_some_and(|(_, hex)| u64::from_str_radix(hex, 16) == Ok(sum(body))));
+    let ours = there.split_once('\n').is_some_and(|(first, body)| first.rsplit_once(SUM).is_some_and(|(_, hex)| u64::from_str_radix(hex, 16) == Ok(sum(body.as_bytes()))));
     if ours { Found::Older } else { Found::Foreign }
 }
 
 /// FNV-1a: against accidents, not against malice.
-fn sum(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+pub fn sum(text: &[u8]) -> u64 {
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]
