@@ -281,7 +281,8 @@ impl AsBkt for std::process::Command {
 fn one_command_installs_all_of_it_with_its_unit_and_one_takes_all_of_it_away() {
     let host = RealHost::shared();
     let user = host.new_user();
-    let bkt = host.bring(Path::new(BKT), "downloaded-bkt");
+    fs::create_dir(host.share().join("download")).unwrap();
+    let bkt = host.bring(Path::new(BKT), "download/bkt");
     let _session = user.log_in();
     let everything = "find ~ -mindepth 1 ! -path '*/.cache*' | sort";
     // A unit of somebody's own, of that name.
@@ -299,7 +300,7 @@ fn one_command_installs_all_of_it_with_its_unit_and_one_takes_all_of_it_away() {
     // Over a running command: an upgrade ends nothing, and a restart asks first.
     let command = user.start("bkt admin daemon exec -- sh -c 'echo $$ >~/started; read line; exit 7'");
     eventually("the command runs", || user.sh("test -s ~/started").status.success());
-    user.ok(&format!("cp {bkt} ~/newer && printf more >>~/newer && ~/newer admin system install && rm ~/newer"));
+    user.ok(&format!("mkdir ~/new && cp {bkt} ~/new/ && printf more >>~/new/bkt && ~/new/bkt admin system install && rm -r ~/new"));
     assert_eq!(pid(), first);
     assert!(text(&user.sh("bkt admin system restart").stderr).contains("a restart ends them"));
     assert_eq!(release(command), Some(7));
@@ -308,6 +309,7 @@ fn one_command_installs_all_of_it_with_its_unit_and_one_takes_all_of_it_away() {
 
     // Through the daemon that ends with it, as from a container.
     let said = user.sh("bkt admin daemon exec -- bkt admin system uninstall");
-    eventually("all is as it was", || user.ok(everything) == before);
+    eventually("the daemon has ended", || pid() == "0\n");
+    assert_eq!(user.ok(everything), before, "{said:?}");
     assert!(user.ok("cat ~/.config/systemd/user/bkt-hostd.service").contains("sleep 1000"), "{said:?}");
 }

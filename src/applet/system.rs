@@ -8,7 +8,7 @@ use crate::exit::End;
 use crate::logging::{self, shown};
 use crate::paths;
 use crate::process::{environment, tool};
-use crate::service::facts::Manager;
+use crate::service::facts::{Manager, systemctl};
 use crate::service::install::{self, Back, DIRECTORY, Entry, NOTHING, Record, Wanted};
 use crate::service::plan::{self, Facts};
 use crate::service::step::Step;
@@ -151,9 +151,13 @@ fn install(call: &Call, typed: &Typed) -> Result<End> {
     let own = process::own_path().map_err(|e| Error::io("find our own executable (is /proc mounted?)", &e))?;
     let own = Path::new(std::ffi::OsStr::from_bytes(own.as_bytes()));
     let mut paths = wanted(&prefix, own, typed.files.as_deref(), &Places { own: bkt.clone(), ..places })?;
+    let mut unit_before = String::new();
     let service = if typed.no_service { None } else { service_of(call, typed.done.force, &bkt)? };
     if let Some((_, _, file)) = &service {
         paths.push(file.clone());
+    }
+    if let Some((Facts { manager: Manager::Systemd(unit), .. }, ..)) = &service {
+        unit_before = format!("{} {}", unit.enabled, unit.state);
     }
     let there: Result<Vec<(Wanted, String)>> =
         with_directories(paths, &record_path)?.into_iter().map(|wanted| Ok((wanted.clone(), install::seen(Path::new(&wanted.path))?))).collect();
@@ -187,6 +191,7 @@ fn install(call: &Call, typed: &Typed) -> Result<End> {
             at: logging::rfc3339(logging::unix_seconds(), 0),
             source: shown(own.as_os_str().as_bytes()),
             prefix: install::text_of(&prefix)?,
+            unit_before: if old.unit_before.is_empty() { unit_before } else { old.unit_before.clone() },
             paths: entries,
         };
         // The record comes first, so that what was interrupted can be gone on with, and taken back.
@@ -357,10 +362,13 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
     if typed.done.dry_run {
         return do_steps(call, &facts, &after, typed);
     }
+    let mut begin: Option<&[&str]> = None;
     if restored && let Manager::Systemd(_) = facts.manager {
-        for args in [&["daemon-reload"][..], &["enable", "--quiet", NAME], &["restart", "--no-block", NAME]] {
-            crate::service::facts::systemctl(&call.invocation, args)?;
+        systemctl(&call.invocation, &["daemon-reload"])?;
+        if record.unit_before.starts_with("enabled") {
+            systemctl(&call.invocation, &["enable", "--quiet", NAME])?;
         }
+        begin = Some(&["restart", "--no-block", NAME][..]).filter(|_| record.unit_before.ends_with(" active"));
     }
     let directories = || record.paths.iter().rev().filter(|entry| entry.is == DIRECTORY && !entry.stays()).for_each(|entry| drop(fs::remove_dir(&entry.path)));
     directories();
@@ -370,7 +378,11 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
         output::complain(&format!("bkt: changed since by somebody, and left as they are:{changed}"));
     }
     output::print(&format!("uninstalled: version {}, below {}\n", record.version, record.prefix));
-    do_steps(call, &facts, &after, typed)
+    match begin {
+        // It ends the daemon, too.
+        Some(begin) => systemctl(&call.invocation, begin).map(|_| End::Code(0)),
+        None => do_steps(call, &facts, &after, typed),
+    }
 }
 
 /// The steps; a daemon that no unit has is told itself to stop.

@@ -34,6 +34,8 @@ pub struct Record {
     pub at: String,
     pub source: String,
     pub prefix: String,
+    /// How the unit was before, if there was one: `enabled active`.
+    pub unit_before: String,
     pub paths: Vec<Entry>,
 }
 
