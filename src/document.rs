@@ -54,9 +54,9 @@ pub fn text(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
-/// What tells a text from others (FNV-1a): against accidents, not against malice. Never 0.
-pub fn stamp(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |stamp: u64, byte| (stamp ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)).max(1)
+/// What tells a text or a file from others (FNV-1a): against accidents, not against malice. Never 0.
+pub fn stamp(text: impl AsRef<[u8]>) -> u64 {
+    text.as_ref().iter().fold(0xcbf2_9ce4_8422_2325, |stamp: u64, byte| (stamp ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)).max(1)
 }
 
 /// Replaces a file as a whole: nobody ever reads half of it, and a failure leaves the old one. A link is followed, so that a file

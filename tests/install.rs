@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use support::{BKT, Host, TempDir, eventually, stdout, text};
+use support::{BKT, Host, TempDir, eventually, other_version, stdout, text};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -132,17 +132,6 @@ fn an_installation_over_a_running_daemon_reloads_it_and_ends_no_command() {
 fn socket_of(command: &Command) -> PathBuf {
     let runtime = command.get_envs().find(|(name, _)| *name == "XDG_RUNTIME_DIR").and_then(|(_, value)| value).unwrap();
     Path::new(runtime).join("bkt/host.sock")
-}
-
-/// A copy of the binary that says another version.
-fn other_version(to: &Path) {
-    let mut bytes = fs::read(BKT).unwrap();
-    let (old, new) = (env!("CARGO_PKG_VERSION").as_bytes(), b"9.9.9");
-    let places: Vec<usize> = bytes.windows(old.len()).enumerate().filter(|(_, window)| *window == old).map(|(at, _)| at).collect();
-    assert!(!places.is_empty() && old.len() == new.len());
-    places.into_iter().for_each(|at| bytes[at..at + new.len()].copy_from_slice(new));
-    fs::write(to, bytes).unwrap();
-    fs::set_permissions(to, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 #[test]

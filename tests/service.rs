@@ -276,3 +276,40 @@ impl AsBkt for std::process::Command {
         std::os::unix::process::CommandExt::arg0(self, "bkt")
     }
 }
+
+#[test]
+fn one_command_installs_all_of_it_with_its_unit_and_one_takes_all_of_it_away() {
+    let host = RealHost::shared();
+    let user = host.new_user();
+    fs::create_dir(host.share().join("download")).unwrap();
+    let bkt = host.bring(Path::new(BKT), "download/bkt");
+    let _session = user.log_in();
+    let everything = "find ~ -mindepth 1 ! -path '*/.cache*' | sort";
+    // A unit of somebody's own, of that name.
+    user.ok("mkdir -p ~/.config/systemd/user && printf '[Service]\\nExecStart=/bin/sleep 1000\\n' >~/.config/systemd/user/bkt-hostd.service");
+    let before = user.ok(everything);
+    let refused = user.sh(&format!("{bkt} admin system install"));
+    assert!(!refused.status.success() && text(&refused.stderr).contains("was changed by somebody"), "{}", text(&refused.stderr));
+    assert_eq!(user.ok(everything), before);
+
+    let said = user.ok(&format!("{bkt} admin system install --force"));
+    assert!(said.contains("installed: version") && said.contains("running: pid "), "{said}");
+    assert_eq!(user.ok("systemctl --user is-enabled bkt-hostd; bkt admin daemon exec -- id -un"), format!("enabled\n{}\n", user.name));
+    let pid = || user.ok("systemctl --user show -P MainPID bkt-hostd");
+    let first = pid();
+    // Over a running command: an upgrade ends nothing, and a restart asks first.
+    let command = user.start("bkt admin daemon exec -- sh -c 'echo $$ >~/started; read line; exit 7'");
+    eventually("the command runs", || user.sh("test -s ~/started").status.success());
+    user.ok(&format!("mkdir ~/new && cp {bkt} ~/new/ && printf more >>~/new/bkt && ~/new/bkt admin system install && rm -r ~/new"));
+    assert_eq!(pid(), first);
+    assert!(text(&user.sh("bkt admin system restart").stderr).contains("a restart ends them"));
+    assert_eq!(release(command), Some(7));
+    assert!(user.ok("rm ~/started; bkt admin system restart").contains("running: pid ") && pid() != first);
+    user.ok("bkt admin system status");
+
+    // Through the daemon that ends with it, as from a container.
+    let said = user.sh("bkt admin daemon exec -- bkt admin system uninstall");
+    eventually("the daemon has ended", || pid() == "0\n");
+    assert_eq!(user.ok(everything), before, "{said:?}");
+    assert!(user.ok("cat ~/.config/systemd/user/bkt-hostd.service").contains("sleep 1000"), "{said:?}");
+}

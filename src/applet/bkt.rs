@@ -1,6 +1,6 @@
 //! `bkt`: the command-line tool. Options first, then a subcommand; those that belong to the host go there by themselves.
 
-use crate::applet::{APPLETS, Call, RELEASE, admin, complete, doctor, enter, history, hostd, output, overview, schema, service, shell, shim, usage};
+use crate::applet::{APPLETS, Call, RELEASE, admin, complete, doctor, enter, history, hostd, output, overview, schema, service, shell, shim, system, usage};
 use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome};
 use crate::error::{Error, Result};
@@ -31,6 +31,9 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   admin daemon reload               re-execute its binary in place; nothing that runs notices
   admin daemon stop                 end it
   admin daemon install|uninstall    have it started at every login, or no longer
+  admin system install|uninstall    everything for this user: bkt, its names, shims, manual, service; and back as it was
+  admin system status [--json]      what was installed, against what is there
+  admin system restart [--force]    end the daemon, and start it anew
   shim COMMAND                      the shims of this home: add, remove, list, sync, capture, check; 'bkt shim --help'
   shim init bash|zsh|fish           code for that shell's start-up file: PATH, completions and man pages of the host's commands
   man [SECTION] NAME                the host's page
@@ -52,6 +55,7 @@ const HELPS: &[complete::Help] = &[
     ("", HELP),
     ("admin daemon run ", hostd::HELP),
     ("admin daemon exec ", admin::EXEC_HELP),
+    ("admin system ", system::HELP),
     ("doctor ", doctor::HELP),
     ("enter ", enter::ENTER_HELP),
     ("log ", history::HELP),
@@ -120,9 +124,14 @@ fn subcommand(call: &Call, typed: &Typed, word: &OsStr, rest: Vec<OsString>, all
         ["admin", "daemon", "stop"] => admin::stop(call),
         ["admin", "daemon", "install", ..] => on_host(call, typed, all, Some(b"/"), |_| service::install(call, after(2))),
         ["admin", "daemon", "uninstall", ..] => on_host(call, typed, all, Some(b"/"), |_| service::uninstall(call, after(2))),
+        ["admin", "system", "--help" | "-h"] | ["admin", "system", _, "--help" | "-h"] => {
+            output::print(system::HELP);
+            Ok(End::Code(0))
+        }
+        ["admin", "system", ..] => on_host(call, typed, all, Some(b"/"), |_| system::run(call, after(1))),
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
-        ["admin", ..] => Err(usage("'admin' wants 'daemon' and a command", "bkt")),
+        ["admin", ..] => Err(usage("'admin' wants 'daemon' or 'system', and a command", "bkt")),
         ["complete", ..] => complete::run(call, &rest, HELPS),
         ["shim", "init", ..] => shell::init(call, &rest[1..]),
         ["man", ..] => shell::man(call, &rest),

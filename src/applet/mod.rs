@@ -27,6 +27,7 @@ mod shell_line;
 mod shim;
 mod shims;
 mod sides;
+mod system;
 
 use crate::error::Result;
 use crate::exit::{self, End};

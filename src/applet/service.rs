@@ -94,7 +94,7 @@ pub fn look(call: &Call, force: bool, found: Found) -> Result<Facts> {
 }
 
 /// What the daemon runs, less this command itself where it came that way.
-fn other_runs(call: &Call, status: &ask::Status) -> usize {
+pub fn other_runs(call: &Call, status: &ask::Status) -> usize {
     status.running.iter().filter(|run| run.op != Some(call.op)).count()
 }
 
@@ -131,7 +131,7 @@ fn verify(call: &Call, facts: &Facts) -> Result<()> {
     Ok(())
 }
 
-fn wait_for_answer(call: &Call, right: impl Fn(&ask::Status) -> bool) -> Result<ask::Status> {
+pub fn wait_for_answer(call: &Call, right: impl Fn(&ask::Status) -> bool) -> Result<ask::Status> {
     let end = process::monotonic_ms() + ANSWER_MS;
     loop {
         let found = ask::status(&call.sockets(), call.op)?;
@@ -145,4 +145,17 @@ fn wait_for_answer(call: &Call, right: impl Fn(&ask::Status) -> bool) -> Result<
             _ => drop(Wait::<()>::with_capacity(0).run(now, Some(now + LOOK_MS))),
         }
     }
+}
+
+/// Until a process that was told to end has ended. One that nobody has waited for has no executable any more (proc(5)).
+pub fn wait_for_end(pid: u32) -> Result<()> {
+    let end = process::monotonic_ms() + ANSWER_MS;
+    while std::fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
+        let now = process::monotonic_ms();
+        if now >= end {
+            return Err(Error::new(format!("the daemon (pid {pid}) was told to end, and has not within {} s; its log says why", ANSWER_MS / 1000)));
+        }
+        Wait::<()>::with_capacity(0).run(now, Some(now + LOOK_MS));
+    }
+    Ok(())
 }

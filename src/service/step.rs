@@ -52,6 +52,7 @@ impl Step {
 pub fn perform(step: &Step, bkt: &Path, invocation: &Invocation) -> Result<()> {
     match step {
         Step::Write { path, text } => document::write(path, text),
+        Step::KeepAside { as_, .. } if as_.exists() => Err(Error::new(format!("{} is in the way: what is replaced would be kept there; move it away", as_.display()))),
         Step::KeepAside { path, as_ } => fs::rename(path, as_).map_err(|e| Error::io(format!("rename {} to {}", path.display(), as_.display()), &e)),
         Step::Remove(path) => fs::remove_file(path).map_err(|e| Error::io(format!("remove {}", path.display()), &e)),
         Step::Systemctl(args) => facts::systemctl(invocation, args).map(drop).map_err(|e| Error::new(format!("{}; see 'journalctl --user -u bkt-hostd'", e.text))),

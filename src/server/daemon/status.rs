@@ -47,7 +47,7 @@ impl Daemon {
             cgroups: self.cgroups.are_used(),
             session: Bytes(&session),
             policy: Bytes(&policy),
-            policy_stamp: self.policy.text().map_or(0, |text| document::stamp(text)),
+            policy_stamp: self.policy.text().map_or(0, document::stamp),
             policy_error: &policy_error,
             running: running.collect(),
             past: Past { seen: seen.told(), errors: errors.told() },
