@@ -43,6 +43,7 @@ build: ## the static executable; leaves a link to it at target/bkt
 check: ## format, clippy with warnings as errors, the rules of the house
 	$(CARGO) fmt --check
 	$(CARGO) clippy $(FOR) --all-targets -- -D warnings
+	$(CARGO) clippy $(FOR) --lib --no-default-features -- -D warnings
 	$(CARGO) test $(FOR) --test house
 
 test: ## everything, on both static variants; installs from Debian's packages what the tests need
@@ -63,10 +64,13 @@ demo: build ## a host's command, run through a shim from a container, beside the
 bench: build ## the table of what a run costs, beside direct execution and other bridges
 	$(CARGO) bench --locked --target $(TARGET) --bench '*'
 
-size: ## both static variants, their sizes and what 'file' says of them
+size: ## both static variants, whole and without the tools for people: their sizes, and what 'file' says of them
 	@for target in $(MUSL) $(GNU); do \
-		if $(call has,$$target); then $(CARGO) build --quiet --locked --release --target $$target || exit; else echo "$$target: not in this toolchain"; continue; fi; \
-		ls -l "$(OUT)/$$target/release/bkt"; if command -v file >/dev/null; then file "$(OUT)/$$target/release/bkt"; fi; done
+		if ! $(call has,$$target); then echo "$$target: not in this toolchain"; continue; fi; \
+		for features in --no-default-features --features=tools; do \
+			$(CARGO) build --quiet --locked --release --target $$target $$features || exit; \
+			echo "$$target $$features"; ls -l "$(OUT)/$$target/release/bkt"; done; \
+		if command -v file >/dev/null; then file "$(OUT)/$$target/release/bkt"; fi; done
 
 FUZZ_SECONDS ?= 30
 fuzz: ## looks for input that breaks the decoders and the session, FUZZ_SECONDS=30 each

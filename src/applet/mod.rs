@@ -3,14 +3,24 @@
 //! May import: everything below. Start here: `run` finds the row, the row's file reads the options (`lexopt` lives on this floor
 //! alone) and calls one role. Dispatch, `--list` and a test read the same table.
 
+#[cfg(feature = "tools")]
 mod admin;
 mod bkt;
 mod clipboard;
+#[cfg(feature = "tools")]
+mod commands;
+#[cfg(not(feature = "tools"))]
+#[path = "few_commands.rs"]
+mod commands;
+#[cfg(feature = "tools")]
 mod complete;
 mod distrobox;
+#[cfg(feature = "tools")]
 mod doctor;
+#[cfg(feature = "tools")]
 mod enter;
 mod guest;
+#[cfg(feature = "tools")]
 mod history;
 mod host_exec;
 mod hostd;
@@ -18,15 +28,23 @@ mod interceptor;
 mod notify;
 mod open;
 mod output;
+#[cfg(feature = "tools")]
 mod overview;
 mod perform;
+#[cfg(feature = "tools")]
 mod schema;
+#[cfg(feature = "tools")]
 mod service;
+#[cfg(feature = "tools")]
 mod shell;
+#[cfg(feature = "tools")]
 mod shell_line;
 mod shim;
+#[cfg(feature = "tools")]
 mod shims;
+#[cfg(feature = "tools")]
 mod sides;
+#[cfg(feature = "tools")]
 mod system;
 
 use crate::error::Result;
@@ -112,6 +130,13 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
             None => shim::run,
         },
     }
+}
+
+/// What was typed between `bkt` and its command.
+struct Before {
+    verbosity: u8,
+    /// What belongs to the host goes there.
+    delegate: bool,
 }
 
 impl Call {
