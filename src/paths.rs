@@ -13,6 +13,9 @@ pub const HOST_ROOT: &str = "/run/host";
 /// The socket's name below the directory of the same name in the runtime directory.
 const SOCKET: &str = "bkt/host.sock";
 
+/// The last part of that.
+const SOCKET_NAME: &str = "host.sock";
+
 /// The directory in which the socket usually is, and nothing else: ours to make private and to remove.
 const SOCKET_DIRECTORY: &str = "bkt";
 
@@ -70,6 +73,23 @@ pub fn handed(socket: &Path) -> PathBuf {
     let mut name = socket.file_name().unwrap_or_default().to_os_string();
     name.push(HANDED);
     socket.with_file_name(name)
+}
+
+/// A container's own socket: in a directory that holds nothing else, to be mounted there in the place of the daemon's.
+pub fn container_socket(socket: &Path, name: &str) -> PathBuf {
+    container_sockets(socket).join(name).join(SOCKET_NAME)
+}
+
+/// The directory of those directories: beside the daemon's socket and, where that has not its usual name, named after it.
+pub fn container_sockets(socket: &Path) -> PathBuf {
+    match socket.file_name() {
+        Some(name) if name != SOCKET_NAME => {
+            let mut name = name.to_os_string();
+            name.push(".containers");
+            socket.with_file_name(name)
+        }
+        _ => socket.with_file_name("containers"),
+    }
 }
 
 /// Directories that hold nothing but shims: never searched for a command to run.
@@ -136,6 +156,8 @@ mod tests {
         assert_eq!(server_socket(&with(&[c"XDG_RUNTIME_DIR=relative"]), 7), Path::new("/run/user/7/bkt/host.sock"));
         assert_eq!(server_socket(&with(&[c"BKT_SOCKET=/s"]), 7), Path::new("/s"));
         assert_eq!(client_sockets(&with(&[c"BKT_SOCKET=/s"]), 7), [Path::new("/s")]);
+        assert_eq!(container_socket(Path::new("/r/bkt/host.sock"), "dev"), Path::new("/r/bkt/containers/dev/host.sock"));
+        assert_eq!(container_socket(Path::new("/tmp/s"), "dev"), Path::new("/tmp/s.containers/dev/host.sock"));
         let all = client_sockets(&with(&[c"XDG_RUNTIME_DIR=/run/user/7"]), 7);
         assert_eq!(all[..2], [Path::new("/run/user/7/bkt/host.sock"), Path::new("/run/host/run/user/7/bkt/host.sock")]);
     }

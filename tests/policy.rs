@@ -15,6 +15,10 @@ fn host_exec(words: &str) -> String {
     format!("{{\n  \"listeners\": {{\n    \"host\": {{\n      \"host_exec\": {words}\n    }}\n  }}\n}}\n")
 }
 
+fn container(name: &str, words: &str) -> String {
+    format!(r#"{{"listeners": {{"container:{name}": {{{words}}}}}}}"#)
+}
+
 fn deny_but(rules: &str) -> String {
     host_exec(&format!("{{\"default\": \"deny\", \"rules\": [{rules}]}}"))
 }
@@ -177,7 +181,7 @@ fn a_daemon_does_not_start_with_a_policy_that_it_cannot_read() {
         ("{}", ":1:2: ", "missing field `listeners`"),
         ("[]", ":1:", "expected an object with `listeners`"),
         ("{\n  \"listener\": {}\n}", ":2:12: ", "unknown field `listener`, expected `$schema` or `listeners`"),
-        ("{\"listeners\": {\n  \"guest\": {}}}", ":2:9: ", "unknown field `guest`, expected `host`"),
+        ("{\"listeners\": {\n  \"guest\": {}}}", ":2:9: ", "a listener is `host` or `container:NAME`"),
         (&host_exec("{\"rules\": []}"), ":4:32: ", "missing field `default`"),
         (&host_exec("{\"default\": \"maybe\"}"), ":4:38: ", "unknown variant `maybe`, expected `allow` or `deny`"),
         (&deny_but("{\"allow\": \"ls\", \"deny\": \"ls\"}"), ":4:", "either `allow` or `deny`"),
@@ -238,6 +242,18 @@ fn the_schema_and_the_daemon_agree() {
         (true, host_exec(r#"{"default": "allow"}"#)),
         (true, deny_but(r#"{"allow": "systemctl", "arguments": ["--user", "status", "**"]}, {"deny": "/usr/bin/podman"}, {"allow": "*"}"#)),
         (true, deny_but(r#"{"allow": "/*", "arguments": []}"#)),
+        (true, container("dev", r#""notify": "allow""#)),
+        (true, container("a_B-1.x", r#""enter": "deny", "users": "same", "host_exec": {"default": "deny"}"#)),
+        (true, container("dev", r#""enter": ["web", "db"], "users": "mapped""#)),
+        (false, container("", "")),
+        (false, container("..", "")),
+        (false, container("a/b", "")),
+        (false, container("-a", "")),
+        (false, container(&"x".repeat(65), "")),
+        (false, container("dev", r#""enter": "some""#)),
+        (false, container("dev", r#""enter": [1]"#)),
+        (false, container("dev", r#""users": "all""#)),
+        (false, r#"{"listeners": {"host": {"enter": "allow"}}}"#.to_string()),
         (false, "[]".to_string()),
         (false, "{}".to_string()),
         (false, r#"{"listeners": {"guest": {}}}"#.to_string()),

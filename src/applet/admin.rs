@@ -55,7 +55,7 @@ pub fn status(call: &Call, args: Vec<OsString>) -> Result<End> {
 
 pub fn code(found: &Found) -> u8 {
     match found {
-        Found::Running(_) => 0,
+        Found::Running(_) | Found::Reserved(_) => 0,
         Found::Stale(_) => STALE,
         Found::Nothing(_) => NOT_RUNNING,
     }
@@ -64,6 +64,7 @@ pub fn code(found: &Found) -> u8 {
 pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
     let status = match found {
         Found::Running(status) => status,
+        Found::Reserved(words) => return format!("daemon:  running\nsocket:  {}\n         {words}\n", sockets.first().map_or_else(String::new, |s| s.display().to_string())),
         Found::Stale(path) => return format!("daemon:  not running\nsocket:  {} (stale: nobody listens; the next daemon replaces it)\nstart:   bkt-hostd\n", path.display()),
         Found::Nothing(path) => return format!("daemon:  not running\nsocket:  {} (not there)\nstart:   bkt-hostd\n", path.display()),
     };
@@ -122,6 +123,9 @@ pub enum State {
         policy_error: Option<String>,
         running: Vec<Run>,
     },
+    /// Asked by a container's own socket, where no more is told.
+    #[serde(rename = "reserved")]
+    Reserved { socket: String, why: String },
     #[serde(rename = "stale")]
     Stale { socket: String },
     #[serde(rename = "not running")]
@@ -158,6 +162,7 @@ impl State {
         let some = |text: String| Some(text).filter(|t| !t.is_empty());
         let shown_path = |path: &std::path::Path| path.display().to_string();
         match found {
+            Found::Reserved(words) => State::Reserved { socket: sockets.first().map_or_else(String::new, |s| shown_path(s)), why: words.clone() },
             Found::Stale(path) => State::Stale { socket: shown_path(path) },
             Found::Nothing(path) => State::NotRunning { socket: shown_path(path) },
             Found::Running(status) => State::Running {

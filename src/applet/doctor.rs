@@ -62,6 +62,7 @@ pub fn run(call: &Call, args: Vec<OsString>, other: OtherSide<'_>) -> Result<End
         return Ok(End::Code(0));
     };
     let mut place = Place::look(call);
+    let other = other.filter(|_| place.has_other_side());
     let side = place.side;
     let (code, text, json) = match &typed.name {
         Some(name) => explain(call, name, &place),

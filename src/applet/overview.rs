@@ -30,6 +30,7 @@ pub fn run(call: &Call, args: Vec<OsString>, other: OtherSide<'_>) -> Result<End
         }
     }
     let place = Place::look(call);
+    let other = other.filter(|_| place.has_other_side());
     let side = place.side;
     let (text, own) = one_side(call, &place);
     if let (Side::Container, Some(other)) = (side, other) {

@@ -87,7 +87,7 @@ pub fn look(call: &Call, force: bool, found: Found) -> Result<Facts> {
     let files = Files::of(&call.invocation)?;
     let daemon = match found {
         Found::Running(status) => Some(Daemon { pid: status.pid, running: other_runs(call, &status), release: status.release }),
-        Found::Stale(_) | Found::Nothing(_) => None,
+        Found::Stale(_) | Found::Nothing(_) | Found::Reserved(_) => None,
     };
     let (unit_text, autostart_text) = (facts::text_of(&files.unit)?, facts::text_of(&files.autostart)?);
     Ok(Facts { manager: facts::manager(&call.invocation), files, unit_text, autostart_text, daemon, release: RELEASE, force })

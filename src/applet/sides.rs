@@ -40,12 +40,17 @@ impl Place {
         let found = ask::status(&sockets, call.op);
         let side = match &found {
             Ok(Found::Running(status)) if status.same_side => Side::Host,
-            Ok(Found::Running(_)) => Side::Container,
+            Ok(Found::Running(_) | Found::Reserved(_)) => Side::Container,
             _ => local::side(&call.invocation),
         };
         let bin = paths::home(&call.invocation).unwrap_or_default().join(".local/bin");
         let executable = place::own_path(&bin, &call.invocation).unwrap_or_default();
         Place { sockets, shims: paths::shim_directories(&call.invocation), executable, found, side }
+    }
+
+    /// Whether the other side can be asked for its half. A container with a socket of its own is told nothing there.
+    pub fn has_other_side(&self) -> bool {
+        !matches!(self.found, Ok(Found::Reserved(_)))
     }
 
     pub fn patient<'a>(&'a self, call: &'a Call) -> Patient<'a> {
@@ -59,6 +64,7 @@ impl Place {
                 policy_stamp: status.policy_stamp,
                 session: Environment(status.session.clone()),
             }),
+            Ok(Found::Reserved(words)) => Daemon::Reserved(words.clone()),
             Ok(Found::Stale(path)) => Daemon::Stale(path.clone()),
             Ok(Found::Nothing(path)) => Daemon::Nothing(path.clone()),
             Err(error) => Daemon::Wrong(error.text.clone()),

@@ -38,6 +38,23 @@ pub fn socket(path: &Path, about: &Metadata, user: u32) -> Option<Finding> {
     (modes & 0o077 != 0).then(|| Finding::warning(format!("{at} has mode {modes:o}, not 600"), "others may call the daemon; it refuses them, but they cost it time", tighter))
 }
 
+/// The modes of a container's own socket: its directory's and its file's. Where the container's users have other ids outside, both
+/// must let them in; others do not come so far, since the directory above is closed to them, and a mount is what leads past it.
+pub fn container_modes(mapped: bool) -> (u32, u32) {
+    if mapped { (0o711, 0o666) } else { (0o700, 0o600) }
+}
+
+/// A container's own socket, or its directory.
+pub fn of_container(path: &Path, about: Option<&Metadata>, mode: u32) -> Option<Finding> {
+    let found = about.map(|about| about.mode() & 0o7777);
+    let what = match found {
+        Some(found) if found == mode => return None,
+        Some(found) => format!("{} has mode {found:o}, not {mode:o}", path.display()),
+        None => format!("{} is not there", path.display()),
+    };
+    Some(Finding::warning(what, "the container whose own it is cannot call the host, or others can", Mend::Run(&["bkt", "admin", "daemon", "reload"])))
+}
+
 /// The empty directory for commands that have none.
 pub fn refuge(path: &Path, about: &Metadata, mode: u32) -> Option<Finding> {
     let modes = about.mode() & 0o7777;

@@ -70,6 +70,8 @@ pub enum Found {
     /// The file is there and nobody listens.
     Stale(PathBuf),
     Nothing(PathBuf),
+    /// One runs, and does not tell here: this is a container's own socket. Its words say what that may have.
+    Reserved(String),
 }
 
 /// Asks how the daemon is. An error means that one is there and does not answer as it should.
@@ -78,8 +80,12 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
         Connection::NoDaemon { path, .. } if std::fs::symlink_metadata(&path).is_ok() => Ok(Found::Stale(path)),
         Connection::NoDaemon { path, .. } => Ok(Found::Nothing(path)),
         Connection::Made(socket) => {
-            let frame = ask(Channel::new(socket), &message::StatusRequest {}, op, kind::Status, HANDSHAKE_MS)?;
-            owned(&frame).map(Found::Running)
+            let frame = exchange(Channel::new(socket), &message::StatusRequest {}, op, kind::Status, HANDSHAKE_MS)?;
+            match refusal(&frame)? {
+                None => owned(&frame).map(Found::Running),
+                Some(refused) if Code::from_number(refused.code) == Code::Denied => Ok(Found::Reserved(refused.text.to_string())),
+                Some(refused) => Err(Error::new(refused.text)),
+            }
         }
     }
 }
@@ -166,16 +172,28 @@ fn unreadable(refusal: message::Refusal) -> Error {
 }
 
 /// One question, one answer of the kind expected, within the deadline.
-fn ask<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8, within_ms: u64) -> Result<Frame> {
+fn ask<M: Message>(channel: Channel, question: &M, op: OpId, answer: u8, within_ms: u64) -> Result<Frame> {
+    let frame = exchange(channel, question, op, answer, within_ms)?;
+    match refusal(&frame)? {
+        None => Ok(frame),
+        Some(refused) => Err(Error::new(refused.text)),
+    }
+}
+
+fn refusal(frame: &Frame) -> Result<Option<message::Refused<'_>>> {
+    if frame.header.kind != kind::Refused {
+        return Ok(None);
+    }
+    message::decode(frame.body()).map(Some).map_err(|r| Error::new(r.into_text()))
+}
+
+/// The same, where the answer may be a refusal.
+fn exchange<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8, within_ms: u64) -> Result<Frame> {
     let deadline = process::monotonic_ms() + within_ms;
     channel.send(question, Some(op), vec![]).map_err(|e| Error::io("ask the daemon", &e))?;
     loop {
         match channel.next_frame().map_err(unreadable)? {
-            Some(frame) if frame.header.kind == answer => return Ok(frame),
-            Some(frame) if frame.header.kind == kind::Refused => {
-                let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.into_text()))?;
-                return Err(Error::new(refused.text));
-            }
+            Some(frame) if frame.header.kind == answer || frame.header.kind == kind::Refused => return Ok(frame),
             Some(frame) => return Err(Error::new(format!("the daemon answered with a message of kind {}, which we do not know", frame.header.kind))),
             None => {}
         }

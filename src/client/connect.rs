@@ -62,10 +62,20 @@ fn connect_one(path: &std::path::Path) -> io::Result<OwnedFd> {
 fn check_owner(socket: OwnedFd, path: &std::path::Path) -> Result<Connection> {
     let own = process::user();
     match socket::peer(socket.as_fd()) {
-        Ok(peer) if peer.uid == own => Ok(Connection::Made(socket)),
+        Ok(peer) if peer.uid == own || peer.uid == 0 && std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| root_is_a_user(&map)) => Ok(Connection::Made(socket)),
         Ok(peer) => Err(Error::new(format!("the daemon at {} belongs to uid {}, not to us (uid {own}); nothing was sent", path.display(), peer.uid))),
         Err(e) => Err(Error::io(format!("ask whose daemon listens at {}", path.display()), &e)),
     }
+}
+
+/// Whether root here is an ordinary user outside, by user_namespaces(7): in a rootless container, the one who made it and whose
+/// daemon it is. Our environment is not hidden from that user anyway.
+fn root_is_a_user(map: &str) -> bool {
+    let leads_elsewhere = |line: &str| {
+        let mut fields = line.split_whitespace();
+        fields.next() == Some("0") && fields.next() != Some("0")
+    };
+    map.lines().any(leads_elsewhere)
 }
 
 /// The sentence for a user without a daemon.
@@ -75,4 +85,17 @@ pub fn no_daemon(path: &std::path::Path, why: &io::Error) -> Error {
         path.display(),
         reason(why)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_a_user_in_a_rootless_container_and_nowhere_else() {
+        assert!(root_is_a_user("         0       1000          1\n         1     100000      65536\n"));
+        for map in ["         0          0 4294967295\n", "      1000       1000          1\n", "", "         1     100000      65536\n"] {
+            assert!(!root_is_a_user(map), "{map:?}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::checks::unit::{self, UNIT, Unit};
 use crate::checks::{Finding, Mend, environment as surroundings, files, links, search};
 use crate::doctor::look::{self, Environment};
 use crate::invocation::Invocation;
-use crate::policy::rules::Policy;
+use crate::policy::rules::{Policy, Users};
 use crate::process::tool::Errors;
 use crate::process::{environment, program, tool};
 use crate::proto::message::OF_THE_SESSION;
@@ -27,6 +27,8 @@ pub enum Daemon {
     Running(Running),
     Stale(PathBuf),
     Nothing(PathBuf),
+    /// It runs, and tells nothing more by a container's own socket.
+    Reserved(String),
     /// Somebody is there and does not answer as it should.
     Wrong(String),
 }
@@ -115,6 +117,10 @@ impl Patient<'_> {
 
     fn check_socket(&self) -> Checked {
         let (path, mut findings) = (self.socket(), Vec::new());
+        if let Daemon::Reserved(_) = self.daemon {
+            // It answers, and its modes are the host's affair: in here, their owner may have another number.
+            return Checked { check: "socket", about: format!("{}, this container's own", path.display()), findings };
+        }
         let directory = path.parent().unwrap_or(Path::new("/"));
         if let Ok(about) = fs::metadata(directory) {
             findings.extend(files::directory(directory, &about, paths::is_socket_directory(directory), self.user));
@@ -135,7 +141,7 @@ impl Patient<'_> {
     fn check_daemon(&self, starter: Starter) -> Checked {
         let mut findings = Vec::new();
         let (path, answer) = match &self.daemon {
-            Daemon::Running(_) => (self.socket(), Answer::Running),
+            Daemon::Running(_) | Daemon::Reserved(_) => (self.socket(), Answer::Running),
             Daemon::Stale(path) => (path.clone(), Answer::Stale),
             Daemon::Nothing(path) => (path.clone(), Answer::Nothing),
             Daemon::Wrong(words) => {
@@ -145,7 +151,7 @@ impl Patient<'_> {
             }
         };
         findings.extend(daemon::answers(&path, answer, starter));
-        let mut about = "none".to_string();
+        let mut about = if let Daemon::Reserved(words) = &self.daemon { words.clone() } else { "none".to_string() };
         if let Some(running) = self.running() {
             about = format!("version {}, pid {}, {} of {} descriptors open", running.release, running.pid, running.descriptors, running.descriptor_limit);
             let mend =
@@ -287,15 +293,33 @@ impl Patient<'_> {
         let Some(path) = paths::policy_file(self.invocation) else {
             return Checked { check: "policy", about: "no home directory, and no policy".to_string(), findings: vec![] };
         };
-        let read = document::read_text(&path).and_then(|text| text.map(|text| document::parse_file::<Policy>(&path, &text).map(|_| document::stamp(&text))).transpose());
+        let mut containers = Vec::new();
+        let mut stamp = |text: String| {
+            let policy = document::parse_file::<Policy>(&path, &text)?;
+            containers.extend(policy.containers().map(|(name, users)| (name.to_string(), users == Users::Mapped)));
+            Ok(document::stamp(&text))
+        };
+        let read = document::read_text(&path).and_then(|text| text.map(&mut stamp).transpose());
         let about = if matches!(read, Ok(None)) { "everything is allowed: there is no policy file".to_string() } else { path.display().to_string() };
-        let findings = match (read, self.running()) {
+        let findings: Option<Finding> = match (read, self.running()) {
             (Err(wrong), Some(_)) => Some(files::document(&path, &wrong.text, "the policy that was read before stays in force, and a new daemon would not start")),
             (Err(wrong), None) => Some(files::document(&path, &wrong.text, "the daemon does not start with it: to allow everything would be worse")),
             (Ok(now), Some(running)) => files::policy_in_force(&path, running.policy_stamp, now.unwrap_or(0)),
             (Ok(_), None) => None,
         };
-        Checked { check: "policy", about, findings: findings.into_iter().collect() }
+        let mut findings: Vec<Finding> = findings.into_iter().collect();
+        // Where another policy is in force the sockets are not those that this one wants.
+        if findings.is_empty() && self.running().is_some() {
+            findings.extend(containers.iter().flat_map(|(name, mapped)| self.containers_socket(name, *mapped)));
+        }
+        Checked { check: "policy", about, findings }
+    }
+
+    fn containers_socket(&self, name: &str, mapped: bool) -> Vec<Finding> {
+        let path = paths::container_socket(&self.socket(), name);
+        let modes = files::container_modes(mapped);
+        let both = [(path.parent().unwrap_or(&path), modes.0), (&path, modes.1)];
+        both.iter().filter_map(|(path, mode)| files::of_container(path, fs::symlink_metadata(path).ok().as_ref(), *mode)).collect()
     }
 
     fn check_bridges(&self) -> Checked {

@@ -9,7 +9,10 @@
 //!
 //! A listener has capabilities: `host_exec`, running commands, and beside it `"notify": "deny"`, `"clipboard": "deny"` and
 //! `"xdg_open": {"default": "allow", "schemes": ["https"]}`. Of `host_exec`, the first rule that matches decides, else the
-//! default. An allowing rule is read narrowly, a denying one widely, so that neither a path nor a second name is a way round:
+//! default. `host` is the user's own socket, which allows what is not named; `container:NAME` is a socket made for one container,
+//! which denies it. There, `enter` says which containers may be entered, and `users` who may call.
+//!
+//! An allowing rule is read narrowly, a denying one widely, so that neither a path nor a second name is a way round:
 //!
 //! | rule's command | allows | denies |
 //! |---|---|---|
@@ -18,6 +21,8 @@
 
 use crate::policy::pattern::{self, REST};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::fmt;
 
 /// The schemes of URIs that may be opened unless others are named: what only shows something, or asks its user first.
 const SCHEMES: &str = "http,https,mailto,tel";
@@ -32,17 +37,32 @@ pub struct Policy {
     listeners: Listeners,
 }
 
-/// By name; `host` is the user's own socket. What is not named is as if there were no file.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `host`")]
+/// What begins the name of a container's listener.
+const CONTAINER: &str = "container:";
+/// The longest name of a container: in `sun_path` (unix(7)) there must be room for the runtime directory too.
+const MAX_NAME_BYTES: usize = 64;
+
+/// A listener of which the document says nothing any more, though somebody still talks there.
+static NOTHING: Listener = Listener {
+    host_exec: Some(HostExec { default: Verdict::Deny, rules: vec![] }),
+    notify: Some(Verdict::Deny),
+    xdg_open: Some(XdgOpen { default: Verdict::Deny, schemes: None }),
+    clipboard: Some(Verdict::Deny),
+    enter: None,
+    users: None,
+};
+
+/// By name; `host` is the user's own socket. What is not named there is as if there were no file.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Listeners {
-    #[serde(default)]
-    host: Listener,
+    host: Option<Listener>,
+    containers: Vec<(String, Listener)>,
 }
 
+/// One listener's capabilities: `None` is allowed, and in a container's replaced by a denial.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `host_exec`, `notify`, `xdg_open`, `clipboard`")]
-struct Listener {
+pub struct Listener {
     #[serde(default)]
     host_exec: Option<HostExec>,
     #[serde(default)]
@@ -51,6 +71,103 @@ struct Listener {
     xdg_open: Option<XdgOpen>,
     #[serde(default)]
     clipboard: Option<Verdict>,
+    #[serde(default)]
+    enter: Option<Enter>,
+    #[serde(default)]
+    users: Option<Users>,
+}
+
+/// Containers that may be entered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Enter {
+    All(bool),
+    Named(Vec<String>),
+}
+
+/// Whose processes may call, by what the kernel says of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Users {
+    /// The daemon's own.
+    Same,
+    /// Also those of its subordinate ids: what the users of a rootless container are outside, subuid(5).
+    Mapped,
+}
+
+impl<'de> Deserialize<'de> for Listeners {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Listeners, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Listeners;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("listeners by name: `host`, `container:NAME`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Listeners, A::Error> {
+                let mut all = Listeners::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    let name = all.fresh(&key).map_err(de::Error::custom)?.to_string();
+                    let listener: Listener = map.next_value()?;
+                    if !name.is_empty() {
+                        all.containers.push((name, listener.closed()));
+                    } else if listener.enter.is_some() || listener.users.is_some() {
+                        return Err(de::Error::custom("`enter` and `users` are for a container's listener: `container:NAME`"));
+                    } else {
+                        all.host = Some(listener);
+                    }
+                }
+                Ok(all)
+            }
+        }
+        from.deserialize_map(Read)
+    }
+}
+
+impl Listeners {
+    /// The container's name in a key that has not been there yet; empty for the user's own socket.
+    fn fresh<'a>(&self, key: &'a str) -> Result<&'a str, &'static str> {
+        let name = match key.strip_prefix(CONTAINER) {
+            None if key == "host" => "",
+            None => return Err("a listener is `host` or `container:NAME`"),
+            Some(name) if is_name(name) => name,
+            Some(_) => return Err("a container's name has 1 to 64 letters, digits, and `_`, `.`, `-`, and begins with a letter or a digit"),
+        };
+        let known = if name.is_empty() { self.host.is_some() } else { self.containers.iter().any(|(known, _)| known == name) };
+        if known { Err("this listener stands here twice") } else { Ok(name) }
+    }
+}
+
+/// As podman(1) has it; it becomes a directory's name.
+fn is_name(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    name.len() <= MAX_NAME_BYTES && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.bytes().all(fits)
+}
+
+impl<'de> Deserialize<'de> for Enter {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Enter, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Enter;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`allow`, `deny`, or a list of containers' names")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Enter, E> {
+                match word {
+                    "allow" => Ok(Enter::All(true)),
+                    "deny" => Ok(Enter::All(false)),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Enter, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Enter::Named)
+            }
+        }
+        from.deserialize_any(Read)
+    }
 }
 
 /// Files that both sides have, or that are handed over, and URIs of these schemes.
@@ -164,27 +281,60 @@ impl Policy {
 
     /// Nothing at all.
     pub fn nothing() -> Policy {
-        let none = HostExec { default: Verdict::Deny, rules: vec![] };
-        let open = XdgOpen { default: Verdict::Deny, schemes: None };
-        let host = Listener { host_exec: Some(none), notify: Some(Verdict::Deny), xdg_open: Some(open), clipboard: Some(Verdict::Deny) };
-        Policy { _schema: None, listeners: Listeners { host } }
+        Policy { _schema: None, listeners: Listeners { host: Some(NOTHING.clone()), containers: vec![] } }
+    }
+
+    /// Of the user's own socket, or of a container's.
+    pub fn listener(&self, container: Option<&str>) -> &Listener {
+        static EVERYTHING: Listener = Listener { host_exec: None, notify: None, xdg_open: None, clipboard: None, enter: None, users: None };
+        match container {
+            None => self.listeners.host.as_ref().unwrap_or(&EVERYTHING),
+            Some(name) => self.listeners.containers.iter().find(|(known, _)| known == name).map_or(&NOTHING, |(_, listener)| listener),
+        }
+    }
+
+    /// Those that have a socket of their own, and who may call there.
+    pub fn containers(&self) -> impl Iterator<Item = (&str, Users)> {
+        self.listeners.containers.iter().map(|(name, listener)| (&**name, listener.users.unwrap_or(Users::Same)))
+    }
+}
+
+impl Listener {
+    /// Nothing but what is named.
+    fn closed(self) -> Listener {
+        Listener {
+            host_exec: self.host_exec.or_else(|| NOTHING.host_exec.clone()),
+            notify: self.notify.or(NOTHING.notify),
+            xdg_open: self.xdg_open.or_else(|| NOTHING.xdg_open.clone()),
+            clipboard: self.clipboard.or(NOTHING.clipboard),
+            ..self
+        }
+    }
+
+    /// Whether a container's processes may enter another one.
+    pub fn enters(&self, container: &[u8]) -> bool {
+        match &self.enter {
+            None => false,
+            Some(Enter::All(allowed)) => *allowed,
+            Some(Enter::Named(names)) => names.iter().any(|name| name.as_bytes() == container),
+        }
     }
 
     pub fn allows_notify(&self) -> bool {
-        self.listeners.host.notify != Some(Verdict::Deny)
+        self.notify != Some(Verdict::Deny)
     }
 
     pub fn allows_clipboard(&self) -> bool {
-        self.listeners.host.clipboard != Some(Verdict::Deny)
+        self.clipboard != Some(Verdict::Deny)
     }
 
     pub fn allows_open(&self) -> bool {
-        self.listeners.host.xdg_open.as_ref().is_none_or(|open| open.default == Verdict::Allow)
+        self.xdg_open.as_ref().is_none_or(|open| open.default == Verdict::Allow)
     }
 
     /// The schemes of URIs that may be opened, with commas between.
     pub fn schemes(&self) -> String {
-        match self.listeners.host.xdg_open.as_ref().and_then(|open| open.schemes.as_ref()) {
+        match self.xdg_open.as_ref().and_then(|open| open.schemes.as_ref()) {
             None => SCHEMES.to_string(),
             Some(all) => all.iter().map(|scheme| scheme.0.as_str()).collect::<Vec<_>>().join(","),
         }
@@ -206,7 +356,7 @@ impl Policy {
     }
 
     fn host_exec(&self) -> Option<&HostExec> {
-        self.listeners.host.host_exec.as_ref()
+        self.host_exec.as_ref()
     }
 
     pub fn judge(&self, asked: Asked<'_>) -> Judgement {
@@ -290,28 +440,28 @@ mod tests {
     fn allows(policy: &Policy, line: &[&str], found: &str, real: &str) -> bool {
         let arguments: Vec<&[u8]> = line[1..].iter().map(|a| a.as_bytes()).collect();
         let asked = Asked { name: line[0].as_bytes(), arguments: &arguments, found: found.as_bytes(), real: real.as_bytes() };
-        policy.judge(asked) == Judgement::Allowed
+        policy.listener(None).judge(asked) == Judgement::Allowed
     }
 
     #[test]
     fn without_a_word_on_commands_everything_is_allowed() {
         for text in [r#"{"listeners": {}}"#, r#"{"$schema": "x", "listeners": {"host": {}}}"#] {
             let policy: Policy = serde_json::from_str(text).unwrap();
-            assert!(policy.allows_every_command() && !policy.denies_by_default());
+            assert!(policy.listener(None).allows_every_command() && !policy.listener(None).denies_by_default());
             assert!(allows(&policy, &["/any/thing"], "", ""));
         }
-        assert!(Policy::everything().allows_every_command());
-        assert!(Policy::nothing().allows_no_command() && !allows(&Policy::nothing(), &["ls"], "/bin/ls", "/bin/ls"));
+        assert!(Policy::everything().listener(None).allows_every_command());
+        assert!(Policy::nothing().listener(None).allows_no_command() && !allows(&Policy::nothing(), &["ls"], "/bin/ls", "/bin/ls"));
     }
 
     #[test]
     fn each_capability_is_granted_unless_it_is_denied() {
-        let read = |text: &str| serde_json::from_str::<Policy>(&format!(r#"{{"listeners": {{"host": {{{text}}}}}}}"#));
+        let read = |text: &str| serde_json::from_str::<Policy>(&format!(r#"{{"listeners": {{"host": {{{text}}}}}}}"#)).map(|policy| policy.listener(None).clone());
         let all = read("").unwrap();
         assert!(all.allows_notify() && all.allows_clipboard() && all.allows_open() && all.schemes() == SCHEMES);
         let none = read(r#""notify": "deny", "clipboard": "deny", "xdg_open": {"default": "deny"}"#).unwrap();
         assert!(!none.allows_notify() && !none.allows_clipboard() && !none.allows_open() && none.allows_every_command());
-        let nothing = Policy::nothing();
+        let nothing = &NOTHING;
         assert!(!nothing.allows_notify() && !nothing.allows_clipboard() && !nothing.allows_open());
         let own = read(r#""xdg_open": {"default": "allow", "schemes": ["https", "vscode"]}"#).unwrap();
         assert!(own.allows_open() && own.schemes() == "https,vscode");
@@ -371,9 +521,35 @@ mod tests {
     #[test]
     fn what_is_allowed_can_be_told() {
         let policy = policy(r#"{"default": "deny", "rules": [{"allow": "systemctl", "arguments": ["--user", "", "**"]}, {"deny": "x"}, {"allow": "ls"}]}"#);
-        assert_eq!(policy.allowed().collect::<Vec<_>>(), ["systemctl --user '' **", "ls"]);
+        assert_eq!(policy.listener(None).allowed().collect::<Vec<_>>(), ["systemctl --user '' **", "ls"]);
         let asked = Asked { name: b"x", ..Asked::default() };
-        assert_eq!(policy.judge(asked), Judgement::Denied(Some("x".into())));
-        assert_eq!(policy.judge(Asked { name: b"y", ..asked }), Judgement::Denied(None));
+        assert_eq!(policy.listener(None).judge(asked), Judgement::Denied(Some("x".into())));
+        assert_eq!(policy.listener(None).judge(Asked { name: b"y", ..asked }), Judgement::Denied(None));
+    }
+
+    #[test]
+    fn a_containers_socket_denies_what_is_not_named() {
+        let policy: Policy =
+            serde_json::from_str(r#"{"listeners": {"container:dev": {"notify": "allow", "enter": ["web"], "users": "mapped"}, "container:web": {"enter": "allow"}}}"#).unwrap();
+        let dev = policy.listener(Some("dev"));
+        assert!(dev.allows_notify() && !dev.allows_clipboard() && !dev.allows_open() && dev.allows_no_command());
+        assert!(dev.enters(b"web") && !dev.enters(b"dev") && policy.listener(Some("web")).enters(b"dev"));
+        assert_eq!(policy.containers().collect::<Vec<_>>(), [("dev", Users::Mapped), ("web", Users::Same)]);
+        assert!(policy.listener(None).allows_every_command(), "the user's own is as without a file");
+        assert_eq!(policy.listener(Some("gone")), &NOTHING);
+    }
+
+    #[test]
+    fn a_containers_name_is_one_and_stands_there_once() {
+        let read = |text: &str| serde_json::from_str::<Policy>(&format!(r#"{{"listeners": {{{text}}}}}"#)).map_err(|e| e.to_string());
+        for name in ["", ".", "..", "-a", ".a", "a/b", "a\\u0000", "a b", "\u{e4}", &"x".repeat(65)] {
+            assert!(read(&format!(r#""container:{name}": {{}}"#)).unwrap_err().contains("a container's name has"), "{name:?}");
+        }
+        assert!(read(&format!(r#""container:{}": {{}}"#, "x".repeat(64))).is_ok());
+        assert!(read(r#""container:a": {}, "container:a": {}"#).unwrap_err().contains("twice"));
+        assert!(read(r#""host": {}, "host": {}"#).unwrap_err().contains("twice"));
+        assert!(read(r#""host": {"enter": "allow"}"#).unwrap_err().contains("for a container's listener"));
+        assert!(read(r#""container:a": {"enter": "some"}"#).unwrap_err().contains("a list of containers' names"));
+        assert!(read(r#""guest": {}"#).unwrap_err().contains("`host` or `container:NAME`"));
     }
 }

@@ -9,6 +9,7 @@ use crate::sys::launch::Launch;
 use crate::sys::signals::{self, Group};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 /// A connection and what became of it.
 pub struct Caller {
@@ -29,6 +30,8 @@ pub struct Caller {
     pub directory: Vec<u8>,
     /// Identity of the directory of a caller that was handed over.
     pub origin: Option<FileId>,
+    /// Whose own socket it came by; `None` is the user's.
+    pub container: Option<Rc<str>>,
     pub questions: u32,
     pub since_ms: u64,
     /// The connection is to be closed once everything is sent, at the latest then.
@@ -44,7 +47,7 @@ pub enum Child {
 
 impl Caller {
     /// One that has just connected.
-    pub fn new(channel: Channel, origin: Option<FileId>, now: u64) -> Caller {
+    pub fn new(channel: Channel, origin: Option<FileId>, container: Option<Rc<str>>, now: u64) -> Caller {
         Caller {
             op: channel.peek().and_then(|header| header.op),
             channel: Some(channel),
@@ -57,6 +60,7 @@ impl Caller {
             name: vec![],
             directory: vec![],
             origin,
+            container,
             questions: 0,
             since_ms: now,
             close_by: None,
@@ -112,6 +116,7 @@ impl Caller {
             request: self.request.as_ref().map(|r| (r.bytes().to_vec(), r.fds.iter().map(AsRawFd::as_raw_fd).collect())),
             child,
             cgroup: self.cgroup.clone(),
+            container: self.container.as_deref().map(str::to_string),
             group: self.group.as_ref().map(|group| (group.descriptors().map(AsRawFd::as_raw_fd), group.at_death())),
             leader: self.leader.as_ref().map(AsRawFd::as_raw_fd),
         }
@@ -166,6 +171,7 @@ impl Caller {
             name: saved.name,
             directory: saved.directory,
             origin: None,
+            container: saved.container.map(Rc::from),
             questions: 0,
             since_ms: saved.since_ms,
             close_by: None,

@@ -22,12 +22,13 @@ use crate::proto::frame;
 use crate::proto::message::{self, Code, Message, Refusal, Run, kind};
 use crate::server::caller::{Caller, Child};
 use crate::server::cgroups::Cgroups;
+use crate::server::doors::Doors;
 use crate::server::errors::Errors;
 use crate::server::guests::Guests;
 use crate::server::listener::Listener;
 use crate::server::monitor::{self, Heard, Order, Word};
 use crate::server::plan::{self, Context, Decided};
-use crate::server::policy::InForce;
+use crate::server::policy::{Granted, InForce};
 use crate::server::saved::{self, SavedListener};
 use crate::server::seen::Containers;
 use crate::server::session::{Action, Event, State, TERM_GRACE_MS, Terms};
@@ -46,9 +47,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Connections at once. A run needs one descriptor of ours, two with a terminal, three where it lasts; the kernel's usual hard limit is 4096 or more.
 const MAX_CALLERS: usize = 4096;
+/// Of those, by one container's own socket: more than it needs, and far from all. An eighth of the descriptors where they are few.
+const MAX_CALLERS_OF_CONTAINER: usize = 256;
 /// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some. A fifth of a limit that is very low.
 const SPARE_DESCRIPTORS: u64 = 32;
 /// Questions (hello, status, reload, stop) that one connection may ask: one or two are usual, and each costs others time.
@@ -59,6 +63,8 @@ const MAX_SMALL_BODY: usize = 64 * 1024;
 const MAX_NAME_BYTES: usize = 256;
 /// Bytes of requests that have not been started, of all callers together: eight of the largest.
 const MAX_PENDING_BYTES: usize = 8 * frame::MAX_BODY;
+/// Likewise by one container's own socket.
+const MAX_PENDING_BYTES_OF_CONTAINER: usize = 2 * frame::MAX_BODY;
 /// One connection's share of them that is not worth adding up for.
 const SMALL_REQUEST_BYTES: usize = 16 * 1024;
 /// Bytes that may wait for one peer to read; one that reads nothing is as good as gone.
@@ -130,6 +136,8 @@ struct Daemon {
     errors: Errors,
     signals: SignalReader,
     listener: Option<Listener>,
+    /// Containers' own.
+    doors: Doors,
     /// What a guest daemon has instead.
     upstream: Option<Upstream>,
     guests: Guests,
@@ -160,6 +168,8 @@ struct Daemon {
 enum Source {
     Signals,
     Listener,
+    /// A container's own, by its place among them.
+    Door(usize),
     Upstream,
     Connection(u64),
     Child(u64),
@@ -177,7 +187,7 @@ impl Daemon {
         let signals = SignalReader::new(SignalSet::ALL).map_err(|e| Error::io("signalfd", &e))?;
         let own_executable = process::own_path()?;
         let user = process::user();
-        let saved = match options.resume {
+        let mut saved = match options.resume {
             Some(number) => Some(saved::read(files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?)?),
             None => None,
         };
@@ -191,6 +201,15 @@ impl Daemon {
             (None, Some(number)) => Some(Listener::inherit(files::adopt(number).map_err(|e| Error::io("LISTEN_FDS", &e))?, &options.socket, user)?),
             (None, None) => Some(Listener::make(&options.socket, user)?),
         };
+        let mut before = vec![];
+        for (name, door) in saved.iter_mut().flat_map(|saved| saved.doors.drain(..)) {
+            before.push((name, adopt_listener(&door)?));
+        }
+        let (doors, failures, dropped) = match &listener {
+            None => (Doors::default(), vec![], vec![]),
+            Some(listener) => Doors::open(policy.containers(), listener.path(), user, before),
+        };
+        dropped.into_iter().for_each(|listener| close_door(&listener, Code::Denied, "the host's policy names this container no more; the command was not started"));
         let now = process::monotonic_ms();
         let guest = options.guest.take();
         let interceptors = guest.as_ref().map(|guest| guest.interceptors.clone());
@@ -218,6 +237,7 @@ impl Daemon {
             errors: Errors::default(),
             signals,
             listener,
+            doors,
             upstream: guest.map(|guest| Upstream::new(guest.upstream, options.release, now)),
             guests: Guests::default(),
             callers: Table::new(),
@@ -248,6 +268,10 @@ impl Daemon {
                 Some(upstream) => log::info!("version {} is the guest daemon of {}", daemon.options.release, shown(upstream.container())),
             },
         }
+        for failure in failures {
+            log::error!("{failure}");
+            daemon.errors.note(None, now, Code::Internal, &failure);
+        }
         daemon.notify(&format!("READY=1\nMAINPID={}\nSTATUS=listening at {}", std::process::id(), daemon.options.socket.display()));
         Ok(daemon)
     }
@@ -260,7 +284,8 @@ impl Daemon {
             for (source, ready) in self.wait(now) {
                 match source {
                     Source::Signals => self.on_signals(),
-                    Source::Listener => self.on_connections(),
+                    Source::Listener => self.on_connections(None),
+                    Source::Door(at) => self.on_connections(Some(at)),
                     Source::Upstream => self.on_upstream(),
                     Source::Connection(id) => self.on_connection(id, ready.readable || ready.hangup),
                     Source::Child(id) => self.on_child(id),
@@ -295,6 +320,9 @@ impl Daemon {
         wait.watch(Source::Signals, self.signals.as_fd(), true, false);
         if let (Some(listener), None) = (&self.listener, self.pause_until) {
             wait.watch(Source::Listener, listener.as_fd(), true, false);
+            for (at, door) in self.doors.iter().enumerate() {
+                wait.watch(Source::Door(at), door.listener.as_fd(), true, false);
+            }
         }
         if let Some((link, writing)) = self.upstream.as_ref().and_then(Upstream::interest) {
             wait.watch(Source::Upstream, link, true, writing);
@@ -424,12 +452,17 @@ impl Daemon {
 
     // ---- connections
 
-    fn on_connections(&mut self) {
+    /// The user's own socket, or the container's of that place.
+    fn door(&self, at: Option<usize>) -> Option<&Listener> {
+        at.map_or(self.listener.as_ref(), |at| self.doors.get(at).map(|door| &door.listener))
+    }
+
+    fn on_connections(&mut self, at: Option<usize>) {
         for accepted in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = &self.listener else { return };
+            let Some(listener) = self.door(at) else { return };
             match socket::accept(listener.as_fd()) {
                 Ok(connection) => {
-                    self.on_accepted(connection);
+                    self.on_accepted(connection, at);
                     // Often it is the only one, and has asked already: it need not wait until we know that nobody else is there.
                     if accepted == 0 && self.queue.len() == 1 {
                         self.start_queued();
@@ -437,7 +470,7 @@ impl Daemon {
                 }
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
                 Err(e) => {
-                    if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) && self.on_full_table(&e) {
+                    if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) && self.on_full_table(&e, at) {
                         continue;
                     }
                     // Whoever waits there still waits, and would wake us at once.
@@ -448,20 +481,24 @@ impl Daemon {
         }
     }
 
-    fn on_accepted(&mut self, connection: OwnedFd) {
+    fn on_accepted(&mut self, connection: OwnedFd, at: Option<usize>) {
         self.watch_descriptors(&connection);
         let own = process::user();
+        let door = at.and_then(|at| self.doors.get(at));
         let refused = match socket::peer(connection.as_fd()) {
-            Ok(peer) if peer.uid != own => Some(Refusal::new(Code::Denied, format!("this daemon serves uid {own} only; you are uid {}", peer.uid))),
+            Ok(peer) if peer.uid != own && !door.is_some_and(|door| self.doors.admits(door, peer.uid)) => {
+                Some(Refusal::new(Code::Denied, format!("this daemon serves uid {own} only; you are uid {}", peer.uid)))
+            }
             Err(e) => Some(Refusal::new(Code::Internal, format!("cannot tell who is calling: {e}"))),
-            Ok(_) => self.at_limit(&connection),
+            Ok(_) => self.at_limit(&connection).or_else(|| self.at_limit_of(&door?.name)),
         };
+        let container = door.map(|door| door.name.clone());
         let mut channel = Channel::new(connection);
         if refused.is_some() {
             // Only to learn which operation it is that is refused.
             channel.fill();
         }
-        let id = self.take(channel, None);
+        let id = self.take(channel, None, container);
         match refused {
             Some(refusal) => self.refuse(id, refusal),
             // A client writes right after it connects: often it is all there.
@@ -469,11 +506,11 @@ impl Daemon {
         }
     }
 
-    fn take(&mut self, channel: Channel, origin: Option<FileId>) -> u64 {
+    fn take(&mut self, channel: Channel, origin: Option<FileId>, container: Option<Rc<str>>) -> u64 {
         let now = process::monotonic_ms();
         let id = self.next_id;
         self.next_id += 1;
-        self.callers.insert(id, Caller::new(channel, origin, now));
+        self.callers.insert(id, Caller::new(channel, origin, container, now));
         id
     }
 
@@ -482,6 +519,18 @@ impl Daemon {
         let few_left = connection.as_raw_fd() as u64 + spare >= self.descriptor_limit;
         (self.callers.len() >= MAX_CALLERS || few_left)
             .then(|| Refusal::new(Code::Busy, format!("{} commands and callers are all this daemon can hold; try again", self.callers.len())))
+    }
+
+    /// What one container's callers may hold, so that it does not take everybody's room.
+    fn at_limit_of(&self, container: &str) -> Option<Refusal> {
+        let most = MAX_CALLERS_OF_CONTAINER.min(self.descriptor_limit as usize / 8).max(1);
+        let held = self.callers.values().filter(|c| c.container.as_deref() == Some(container)).count();
+        (held >= most).then(|| Refusal::new(Code::Busy, format!("{held} commands and callers are all that the container {container} may have at once; try again")))
+    }
+
+    /// What the listener that a caller came by grants.
+    fn granted(&self, id: u64) -> Granted<'_> {
+        self.policy.of(self.callers.get(id).and_then(|caller| caller.container.as_deref()))
     }
 
     /// The kernel gives the lowest free number, so the number of a new descriptor says how many there are at least.
@@ -502,12 +551,12 @@ impl Daemon {
     }
 
     /// Not even one descriptor is left to say so with: the reserve is. Says whether it served.
-    fn on_full_table(&mut self, error: &io::Error) -> bool {
+    fn on_full_table(&mut self, error: &io::Error, at: Option<usize>) -> bool {
         if self.may_warn() {
             log::error!("accept: {error}; callers are told to try again");
         }
         self.reserve = None;
-        let accepted = self.listener.as_ref().map(|l| socket::accept(l.as_fd()));
+        let accepted = self.door(at).map(|l| socket::accept(l.as_fd()));
         let told = accepted.and_then(io::Result::ok).map(|connection| turn_away(connection, Code::Busy, "the daemon has no free descriptor; try again"));
         self.reserve = File::open("/dev/null").ok();
         told.is_some() && self.reserve.is_some()
@@ -571,7 +620,7 @@ impl Daemon {
             match next {
                 Err(refusal) => return self.refuse(id, refusal),
                 Ok(Some(frame)) => self.on_frame(id, frame),
-                Ok(None) if unread > SMALL_REQUEST_BYTES && self.pending_bytes() > MAX_PENDING_BYTES => {
+                Ok(None) if unread > SMALL_REQUEST_BYTES && self.has_too_much_pending(id) => {
                     return self.refuse(id, Refusal::new(Code::Busy, "too many large requests at once; try again"));
                 }
                 Ok(None) => return,
@@ -579,9 +628,12 @@ impl Daemon {
         }
     }
 
-    fn pending_bytes(&self) -> usize {
+    /// Of all callers, or of those that came by this one's container's socket.
+    fn has_too_much_pending(&self, id: u64) -> bool {
+        let container = self.callers.get(id).and_then(|c| c.container.as_deref());
         let of = |c: &Caller| c.channel.as_ref().map_or(0, Channel::unread) + c.request.as_ref().map_or(0, |r| r.body().len());
-        self.callers.values().map(of).sum()
+        let its = |c: &&Caller| container.is_some() && c.container.as_deref() == container;
+        self.callers.values().map(of).sum::<usize>() > MAX_PENDING_BYTES || self.callers.values().filter(its).map(of).sum::<usize>() > MAX_PENDING_BYTES_OF_CONTAINER
     }
 
     fn on_frame(&mut self, id: u64, frame: Frame) {
@@ -617,6 +669,16 @@ impl Daemon {
                 return Err(Refusal::new(Code::BadRequest, format!("one connection asks at most {MAX_QUESTIONS} questions")));
             }
         }
+        let question = match frame.header.kind {
+            kind::StatusRequest => "how the daemon is, and what it runs",
+            kind::GuestsRequest => "which containers there are",
+            kind::Reload => "reloading the daemon",
+            kind::Stop => "stopping the daemon",
+            _ => "",
+        };
+        if !question.is_empty() {
+            self.granted(id).allow_question(question)?;
+        }
         match frame.header.kind {
             kind::Run => return self.on_run(id, frame),
             kind::Signal => {
@@ -640,7 +702,8 @@ impl Daemon {
                     let op = op_text(self.callers.get(id).and_then(|c| c.op));
                     log::warn!(op_id:% = op; "{}", finding.what);
                 }
-                let (accepted, rejected) = self.policy.judge(&hello.capabilities);
+                self.heed(id, hello.container.0);
+                let (accepted, rejected) = self.granted(id).judge(&hello.capabilities);
                 let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
                 self.reply(id, &answer, vec![]);
             }
@@ -683,7 +746,7 @@ impl Daemon {
                 let message::Stop {} = message::decode(body)?;
                 self.allow_control(id)?;
                 // First: who is told that we end may look for a daemon at once, and must not find us.
-                self.close_door();
+                self.close_doors();
                 self.reply(id, &message::Done {}, vec![]);
                 self.dismiss_guests(true);
                 self.begin_end();
@@ -699,7 +762,8 @@ impl Daemon {
         if self.upstream.is_some() && run.capability != Capability::HostExec as u8 {
             return Err(Refusal::new(Code::Denied, "a guest daemon runs commands, and does nothing else for the host"));
         }
-        let name = match self.policy.allow(&run, &self.context)? {
+        let own = self.heed(id, run.container.0);
+        let name = match self.granted(id).allow(&run, &self.context)? {
             Capability::HostExec => plan::name(&run),
             // What it is called is for the caller to claim; what it uses is not.
             other => other.word().as_bytes(),
@@ -710,24 +774,35 @@ impl Daemon {
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
         let directory = run.directory.0[..run.directory.0.len().min(MAX_DIRECTORY_BYTES)].to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
+        let container = own.as_deref().map_or(run.container.0, str::as_bytes);
         let Some(caller) = self.callers.get_mut(id) else { return Ok(()) };
         if !matches!(caller.session.state(), State::Greeting { .. }) {
             return Err(Refusal::new(Code::BadRequest, "one connection runs one command"));
         }
         let op = *caller.op.get_or_insert_with(|| OpId::from_random(files::random()));
-        log::debug!(op_id:% = op, container = shown(run.container.0).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
+        log::debug!(op_id:% = op, container = shown(container).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
         (caller.name, caller.directory) = (name, directory);
-        self.seen.note(run.container.0, caller.since_ms);
+        self.seen.note(container, caller.since_ms);
         caller.request = Some(frame);
         self.on(id, Event::Asked(terms));
         Ok(())
+    }
+
+    /// The name that a caller's container has by its socket; another one that it claims is told.
+    fn heed(&mut self, id: u64, claim: &[u8]) -> Option<Rc<str>> {
+        let own = self.callers.get(id)?.container.clone()?;
+        self.doors.heed(&own, claim);
+        Some(own)
     }
 
     fn refuse(&mut self, id: u64, refusal: Refusal) {
         if let Some(caller) = self.callers.get(id) {
             let by_peer = matches!(refusal.code, Code::BadFrame | Code::BadDescriptors | Code::BadVersion | Code::UnknownMethod | Code::BadRequest | Code::Denied | Code::TooSlow);
             let level = if by_peer { log::Level::Warn } else { log::Level::Info };
-            log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
+            match caller.container.as_deref() {
+                None => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text),
+                Some(name) => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(), container = name; "refused: {}", refusal.text),
+            }
             self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text);
         }
         self.on(id, Event::Refuse(refusal));
@@ -755,8 +830,8 @@ impl Daemon {
         let fds = std::mem::take(&mut frame.fds);
         let run: Run<'_> = message::decode(frame.body())?;
         let internal = |e: io::Error| Refusal::new(Code::Busy, format!("{} cannot be started: {}; try again", shown(plan::name(&run)), crate::error::reason(&e)));
-        let granted = self.policy.granted(run.capability);
-        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context, &granted).map_err(internal)?;
+        let bounds = self.policy.of(caller.container.as_deref()).bounds(run.capability);
+        let Decided { mut plan, pty } = plan::decide(&run, fds, op, &self.context, &bounds).map_err(internal)?;
         plan.elsewhere = caller.origin.and_then(|origin| plan::elsewhere(&run, &plan, origin));
         self.served += 1;
         (caller.cgroup, plan.cgroup) = self.cgroups.make(op, id).unzip();
@@ -1015,7 +1090,7 @@ impl Daemon {
         // It would become a daemon that knows nothing of ending.
         self.end_probe();
         self.reload_asked.clear();
-        self.close_door();
+        self.close_doors();
         for id in self.callers.ids() {
             // Whether its command has begun decides how it is ended.
             self.on_child(id);
@@ -1023,13 +1098,14 @@ impl Daemon {
         }
     }
 
-    fn close_door(&mut self) {
+    fn close_doors(&mut self) {
+        const WHY: &str = "the daemon is ending; the command was not started";
+        // Before our own: whoever makes the next one makes these, too.
+        std::mem::take(&mut self.doors).into_listeners().for_each(|listener| close_door(&listener, Code::ShuttingDown, WHY));
         if let Some(listener) = self.listener.take() {
             // The file first: whoever found it before is in the queue, and is told, not cut off.
             listener.remove();
-            while let Ok(connection) = socket::accept(listener.as_fd()) {
-                turn_away(connection, Code::ShuttingDown, "the daemon is ending; the command was not started");
-            }
+            turn_all_away(&listener, Code::ShuttingDown, WHY);
         }
     }
 
@@ -1049,6 +1125,19 @@ impl Daemon {
         {
             log::warn!("notify {}: {e}", path.display());
         }
+    }
+}
+
+/// A container's own socket is no more.
+fn close_door(listener: &Listener, code: Code, text: &str) {
+    listener.remove_from_container();
+    turn_all_away(listener, code, text);
+}
+
+/// Those that wait to be accepted where nobody will.
+fn turn_all_away(listener: &Listener, code: Code, text: &str) {
+    while let Ok(connection) = socket::accept(listener.as_fd()) {
+        turn_away(connection, code, text);
     }
 }
 

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// Connections that may wait to be accepted: what the kernel allows by default (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
+/// The same for a container's own socket: one container's callers.
+const CONTAINER_BACKLOG: i32 = 256;
+
 /// How long another daemon may take to make its socket before we give up; making one takes well below a millisecond.
 const LOCK_TRIES: u32 = 200;
 
@@ -54,6 +57,55 @@ impl Listener {
         fs::set_permissions(&fresh, Permissions::from_mode(0o600)).and_then(|()| fs::rename(&fresh, path)).map_err(failed)?;
         let file = identity(path).map_err(failed)?;
         Ok(Listener { socket, path: path.to_path_buf(), file: Some(file) })
+    }
+
+    /// A container's own, at `…/NAME/host.sock`. Whoever holds the daemon's own socket holds those, too: there is no lock, and no
+    /// question whether somebody answers there. That directory is in the container's hands, so that a link or another socket may
+    /// lie in it: the socket is made and given its modes beside it, and moved in.
+    pub fn make_for_container(path: &Path, user: u32, mapped: bool) -> Result<Listener> {
+        let failed = |e: io::Error| Error::io(format!("listen at {}", path.display()), &e);
+        let (Some(directory), Some(above)) = (path.parent(), path.parent().and_then(Path::parent)) else { return Err(failed(io::ErrorKind::InvalidInput.into())) };
+        let (directory_mode, mode) = checks::files::container_modes(mapped);
+        for (directory, mode) in [(above, 0o700), (directory, directory_mode)] {
+            match DirBuilder::new().mode(0o700).create(directory) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io(format!("make {}", directory.display()), &e)),
+                _ => {}
+            }
+            let about = fs::symlink_metadata(directory).map_err(failed)?;
+            if !about.is_dir() || about.uid() != user {
+                return Err(Error::new(format!("{} is no directory of ours; move it away", directory.display())));
+            }
+            fs::set_permissions(directory, Permissions::from_mode(mode)).map_err(failed)?;
+        }
+        let fresh = above.join(format!(".{}.sock", std::process::id()));
+        let _ = fs::remove_file(&fresh);
+        // Its name in there is longer, and others connect by it: said now, not to them.
+        if path.as_os_str().len() > socket::MAX_PATH_BYTES {
+            return Err(Error::new(format!("listen at {}: the path is longer than {} bytes (unix(7)): give the container a shorter name", path.display(), socket::MAX_PATH_BYTES)));
+        }
+        let socket = socket::listen(&fresh, CONTAINER_BACKLOG).map_err(failed)?;
+        let moved = fs::set_permissions(&fresh, Permissions::from_mode(mode)).and_then(|()| identity(&fresh)).and_then(|file| fs::rename(&fresh, path).map(|()| file));
+        let file = moved.map_err(|e| {
+            let _ = fs::remove_file(&fresh);
+            failed(e)
+        })?;
+        Ok(Listener { socket, path: path.to_path_buf(), file: Some(file) })
+    }
+
+    /// Whether the file is there, ours, and as it should be.
+    pub fn is_in_place(&self, path: &Path, mapped: bool) -> bool {
+        let (directory, mode) = checks::files::container_modes(mapped);
+        let has = |path: &Path, mode| fs::symlink_metadata(path).ok().filter(|about| about.mode() & 0o7777 == mode);
+        let about = path.parent().and_then(|parent| has(parent, directory)).and_then(|_| has(path, mode));
+        path == self.path && about.is_some_and(|about| Some(FileId { device: about.dev(), inode: about.ino() }) == self.file)
+    }
+
+    /// Takes a container's socket away, if it is still ours. Its directory stays: a container that has it mounted finds the next
+    /// daemon's socket in it, and would look into a directory of no name otherwise.
+    pub fn remove_from_container(&self) {
+        if identity(&self.path).ok().is_some_and(|now| Some(now) == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 
     /// A socket that a supervisor made, and will remove; what belongs beside it is ours.

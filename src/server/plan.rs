@@ -48,7 +48,7 @@ pub struct Context {
 
 /// What the policy has to say of how a run is done.
 #[derive(Default)]
-pub struct Granted {
+pub struct Bounds {
     /// The schemes of URIs that may be opened, with commas between.
     pub schemes: String,
     /// Of the caller's environment only what is harmless.
@@ -123,12 +123,12 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
 }
 
 /// Decides a run that `check` has passed; the descriptors are in the order of [`Run`].
-pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, granted: &Granted) -> io::Result<Decided> {
+pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, bounds: &Bounds) -> io::Result<Decided> {
     let (words, depth, own);
     let run = match Capability::from_number(run.capability) {
         Some(Capability::HostExec) | None => run,
         Some(capability) => {
-            (words, depth) = (performance_words(capability, run, context, &granted.schemes), performance_depth(run));
+            (words, depth) = (performance_words(capability, run, context, &bounds.schemes), performance_depth(run));
             own = performance(run, &words, &depth, context);
             &own
         }
@@ -164,7 +164,7 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, gra
     };
     let (wanted, required) = (directory::translate(run.directory.0, paths::HOST_ROOT), run.directory_required);
     let entered = if required { run.directory.0 } else { wanted.unwrap_or(b"") };
-    let wanted_env = environment::Wanted { callers: run.env.0, set: run.set_env.0, unset: run.unset_env.0, clear: run.clear_env, narrow: granted.narrow };
+    let wanted_env = environment::Wanted { callers: run.env.0, set: run.set_env.0, unset: run.unset_env.0, clear: run.clear_env, narrow: bounds.narrow };
     let env = environment::merge(&context.env, wanted_env, entered, op);
     let (candidates, searched) = look_up(name(run), context);
     // Children of a stopped or killed daemon are hung up on; those that are to outlive their caller outlive it too.

@@ -7,11 +7,11 @@ use crate::document;
 use crate::error::{Error, Result};
 use crate::logging::shown;
 use crate::paths;
-use crate::policy::rules::{Asked, Judgement, Policy};
+use crate::policy::rules::{Asked, Judgement, Listener, Policy, Users};
 use crate::process::{directory, environment, program};
 use crate::proto::capability::Capability;
 use crate::proto::message::{Code, Refusal, Run};
-use crate::server::plan::{self, Context, Granted};
+use crate::server::plan::{self, Bounds, Context};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -63,17 +63,37 @@ impl InForce {
         (path, &self.error)
     }
 
+    /// What is granted to the callers of one listener: the user's own, or a container's.
+    pub fn of<'a>(&'a self, container: Option<&'a str>) -> Granted<'a> {
+        Granted { listener: self.policy.listener(container), path: self.path.as_deref(), container }
+    }
+
+    /// Containers that have a socket of their own.
+    pub fn containers(&self) -> impl Iterator<Item = (&str, Users)> {
+        self.policy.containers()
+    }
+}
+
+/// What the policy says of one listener.
+#[derive(Clone, Copy)]
+pub struct Granted<'a> {
+    listener: &'a Listener,
+    path: Option<&'a Path>,
+    container: Option<&'a str>,
+}
+
+impl Granted<'_> {
     /// Splits what a client wants into accepted and rejected; what nobody knows is rejected, never an error.
-    pub fn judge<'a>(&self, wanted: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
+    pub fn judge<'w>(&self, wanted: &[&'w str]) -> (Vec<&'w str>, Vec<&'w str>) {
         wanted.iter().partition(|word| Capability::from_word(word).is_some_and(|capability| self.grants(capability)))
     }
 
     fn grants(&self, capability: Capability) -> bool {
         match capability {
-            Capability::HostExec => !self.policy.allows_no_command(),
-            Capability::Notify => self.policy.allows_notify(),
-            Capability::XdgOpen => self.policy.allows_open(),
-            Capability::Clipboard => self.policy.allows_clipboard(),
+            Capability::HostExec => !self.listener.allows_no_command(),
+            Capability::Notify => self.listener.allows_notify(),
+            Capability::XdgOpen => self.listener.allows_open(),
+            Capability::Clipboard => self.listener.allows_clipboard(),
         }
     }
 
@@ -89,37 +109,62 @@ impl InForce {
     }
 
     fn not_granted(&self, what: &str, why: &str) -> Refusal {
+        let (place, granted) = (self.place(), self.granted());
+        Refusal::new(Code::Denied, format!("{what} is denied by the host's policy {place}{why} (granted: {granted}); the host's user can allow it there"))
+    }
+
+    fn granted(&self) -> String {
         let granted: Vec<&str> = Capability::ALL.iter().filter(|c| self.grants(**c)).map(|c| c.word()).collect();
-        let granted = if granted.is_empty() { "nothing".to_string() } else { granted.join(", ") };
-        Refusal::new(Code::Denied, format!("{what} is denied by the host's policy {}{why} (granted: {granted}); the host's user can allow it there", self.shown_path()))
+        if granted.is_empty() { "nothing".to_string() } else { granted.join(", ") }
+    }
+
+    /// Whether the daemon itself may be asked or told something: never by a container's own socket. What others run, and whether
+    /// the daemon goes on, is not that container's affair.
+    pub fn allow_question(&self, what: &str) -> Result<(), Refusal> {
+        let Some(name) = self.container else { return Ok(()) };
+        let text =
+            format!("{what}: that is for the host's user; this socket is the container {name}'s own and serves what the host's policy grants it (granted: {})", self.granted());
+        Err(Refusal::new(Code::Denied, text))
     }
 
     /// Whether callers may do what only the host's own processes may where commands are restricted: end or reload the daemon, and
     /// enter containers. What is run there is not seen here; another container would have a way round by it. `hosts` says whether
     /// the caller is one.
     pub fn allow_own(&self, what: &str, hosts: impl FnOnce() -> bool) -> Result<(), Refusal> {
-        if self.policy.allows_every_command() || hosts() {
+        if self.listener.allows_every_command() || hosts() {
             return Ok(());
         }
-        let text = format!("containers may not {what} where the host's policy {} restricts commands; the host's user can do it there", self.shown_path());
+        let text = format!("containers may not {what} where the host's policy {} restricts commands; the host's user can do it there", self.place());
         Err(Refusal::new(Code::Denied, text))
     }
 
-    /// How a run that is allowed is to be done.
-    pub fn granted(&self, capability: u8) -> Granted {
-        if capability == Capability::HostExec as u8 {
-            return Granted { narrow: self.policy.denies_by_default(), ..Granted::default() };
+    /// Whether callers may enter a container. One with a socket of its own needs the right by name.
+    pub fn allow_enter(&self, target: &[u8], hosts: impl FnOnce() -> bool) -> Result<(), Refusal> {
+        if self.container.is_none() {
+            return self.allow_own("enter each other", hosts);
         }
-        Granted { schemes: self.policy.schemes(), narrow: true }
+        let denied =
+            || Refusal::new(Code::Denied, format!("entering {} is denied by the host's policy {}; the host's user can allow it there ('enter')", shown(target), self.place()));
+        self.listener.enters(target).then_some(()).ok_or_else(denied)
     }
 
-    fn shown_path(&self) -> std::path::Display<'_> {
-        self.path.as_deref().unwrap_or(Path::new("")).display()
+    /// How a run that is allowed is to be done.
+    pub fn bounds(&self, capability: u8) -> Bounds {
+        if capability == Capability::HostExec as u8 {
+            return Bounds { narrow: self.listener.denies_by_default(), ..Bounds::default() };
+        }
+        Bounds { schemes: self.listener.schemes(), narrow: true }
+    }
+
+    /// Where the user finds the words.
+    fn place(&self) -> String {
+        let path = self.path.unwrap_or(Path::new("")).display();
+        self.container.map_or_else(|| path.to_string(), |name| format!("{path} for the container {name}"))
     }
 
     /// Whether a command may be run.
     fn allow_run(&self, run: &Run<'_>, context: &Context) -> Result<(), Refusal> {
-        if self.policy.allows_every_command() {
+        if self.listener.allows_every_command() {
             return Ok(());
         }
         let name = plan::name(run);
@@ -129,7 +174,7 @@ impl InForce {
         let asked_for = if name.contains(&b'/') { Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name)) } else { found.clone() };
         let real = asked_for.canonicalize().unwrap_or_default();
         let asked = Asked { name, arguments: &arguments, found: found.as_os_str().as_bytes(), real: real.as_os_str().as_bytes() };
-        let why = match self.policy.judge(asked) {
+        let why = match self.listener.judge(asked) {
             Judgement::Allowed => return self.allow_environment(run),
             Judgement::Denied(Some(rule)) => format!("its rule '{rule}' denies it"),
             Judgement::Denied(None) => "no rule allows it with these arguments".to_string(),
@@ -140,7 +185,7 @@ impl InForce {
     /// Where commands are denied by default, no variable may turn an allowed one into another: `LD_PRELOAD` would, and `BASH_ENV`.
     fn allow_environment(&self, run: &Run<'_>) -> Result<(), Refusal> {
         match environment::strings(run.set_env.0).find(|entry| !environment::is_harmless(entry)) {
-            Some(entry) if self.policy.denies_by_default() => {
+            Some(entry) if self.listener.denies_by_default() => {
                 let name = entry.split(|b| *b == b'=').next().unwrap_or(entry);
                 Err(self.denied(&format!("the variable {} is denied", shown(name)), "it could change what an allowed command does; TERM, LANG, LC_* and the like can be set"))
             }
@@ -149,16 +194,16 @@ impl InForce {
     }
 
     fn denied(&self, what: &str, why: &str) -> Refusal {
-        let mut allowed: Vec<String> = self.policy.allowed().map(|words| format!("'{words}'")).take(MAX_NAMED + 1).collect();
+        let mut allowed: Vec<String> = self.listener.allowed().map(|words| format!("'{words}'")).take(MAX_NAMED + 1).collect();
         if allowed.len() > MAX_NAMED {
             allowed[MAX_NAMED] = "others".to_string();
         }
-        let allowed = match (allowed.is_empty(), self.policy.denies_by_default()) {
+        let allowed = match (allowed.is_empty(), self.listener.denies_by_default()) {
             (_, false) => "everything else is allowed".to_string(),
             (true, true) => "nothing is allowed".to_string(),
             (false, true) => format!("allowed are {}", allowed.join(", ")),
         };
-        Refusal::new(Code::Denied, format!("{what} by the host's policy {}: {why}; {allowed}", self.shown_path()))
+        Refusal::new(Code::Denied, format!("{what} by the host's policy {}: {why}; {allowed}", self.place()))
     }
 }
 
@@ -187,8 +232,13 @@ mod tests {
     #[test]
     fn the_users_own_socket_has_everything_there_is_and_less_where_no_command_is_allowed() {
         let mut policy = InForce::resume(None, None);
-        assert_eq!(policy.judge(&["host_exec", "teleport", "clipboard"]), (vec!["host_exec", "clipboard"], vec!["teleport"]));
+        assert_eq!(policy.of(None).judge(&["host_exec", "teleport", "clipboard"]), (vec!["host_exec", "clipboard"], vec!["teleport"]));
+        assert!(policy.of(None).allow_question("stop").is_ok());
+        let sandbox = policy.of(Some("dev"));
+        assert_eq!(sandbox.judge(&["host_exec", "notify"]), (vec![], vec!["host_exec", "notify"]));
+        assert!(sandbox.allow_question("stop").is_err_and(|r| r.code == Code::Denied && r.text.contains("dev's own")));
+        assert!(sandbox.allow_enter(b"web", || true).is_err());
         policy.policy = Policy::nothing();
-        assert_eq!(policy.judge(&["host_exec", "notify"]), (vec![], vec!["host_exec", "notify"]));
+        assert_eq!(policy.of(None).judge(&["host_exec", "notify"]), (vec![], vec!["host_exec", "notify"]));
     }
 }

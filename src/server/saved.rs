@@ -3,15 +3,17 @@
 
 use crate::error::{Error, Result};
 use crate::server::guests::{Entering, Guest};
+use crate::server::listener::Listener;
 use crate::server::session::Session;
 use crate::sys::files;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// Changes with the layout of [`Saved`]. An image that does not know it says so, and the old one stays.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub struct Saved {
@@ -23,6 +25,8 @@ pub struct Saved {
     pub served: u64,
     pub next_id: u64,
     pub listener: SavedListener,
+    /// Containers' own, by their names.
+    pub doors: Vec<(String, SavedListener)>,
     pub callers: Vec<SavedCaller>,
     pub guests: Vec<Guest>,
     pub entering: Vec<Entering>,
@@ -40,6 +44,13 @@ pub struct SavedListener {
     pub file: Option<(u64, u64)>,
 }
 
+impl SavedListener {
+    pub fn of(listener: &Listener) -> SavedListener {
+        let (fd, path, file) = listener.parts();
+        SavedListener { fd: fd.as_raw_fd(), path: path.as_os_str().as_bytes().to_vec(), file: file.map(|f| (f.device, f.inode)) }
+    }
+}
+
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub struct SavedCaller {
     pub id: u64,
@@ -55,6 +66,8 @@ pub struct SavedCaller {
     /// Both ends of what holds the command's group, and the signal that our death makes.
     pub group: Option<([RawFd; 2], u8)>,
     pub cgroup: Option<String>,
+    /// Whose own socket it came by.
+    pub container: Option<String>,
     /// The pty leader that goes out with `Started`.
     pub leader: Option<RawFd>,
 }
@@ -121,9 +134,11 @@ mod tests {
             child: Some(SavedChild::Monitored { monitor: 11, link: Some(12), command: 13 }),
             cgroup: Some("op-1".into()),
             group: Some(([14, 15], 1)),
+            container: Some("dev".into()),
             leader: None,
         };
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };
+        let door = SavedListener { fd: 4, path: b"/y".to_vec(), file: Some((1, 3)) };
         let guest = Guest { id: 1, name: b"dev".to_vec(), release: "1".into(), returns: true, since_ms: 5, accepted: vec!["notify".into()], rejected: vec![] };
         let entering = Entering { caller: 3, guest: 1, directory: Some((4, 5)) };
         let saved = Saved {
@@ -133,6 +148,7 @@ mod tests {
             served: 2,
             next_id: 4,
             listener,
+            doors: vec![("dev".into(), door)],
             callers: vec![caller],
             guests: vec![guest],
             entering: vec![entering],

@@ -12,6 +12,9 @@ use std::path::Path;
 /// The most descriptors one message may carry: the kernel's `SCM_MAX_FD`.
 pub const MAX_FDS: usize = 253;
 
+/// The longest path of a socket: `sun_path` less its NUL, unix(7).
+pub const MAX_PATH_BYTES: usize = 107;
+
 const CONTROL_SPACE: usize = {
     // SAFETY: CMSG_SPACE is arithmetic.
     unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) as usize }

@@ -9,6 +9,7 @@ use bkt::sys::socket;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub struct Peer {
@@ -26,9 +27,14 @@ pub struct Answer {
 
 impl Peer {
     pub fn connect(host: &Host) -> Peer {
+        Peer::connect_to(&host.socket())
+    }
+
+    /// The same by another of the daemon's sockets.
+    pub fn connect_to(path: &Path) -> Peer {
         let mut made = None;
         eventually("the daemon's queue has room", || {
-            made = match socket::connect(&host.socket()) {
+            made = match socket::connect(path) {
                 Ok(socket) => Some(socket),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
                 Err(e) => panic!("connect: {e}"),

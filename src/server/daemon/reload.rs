@@ -21,7 +21,6 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 
 /// How long the new binary may take to say that it understands our state.
 const PROBE_MS: u64 = 2_000;
@@ -180,23 +179,20 @@ impl Daemon {
     }
 
     fn save(&self) -> Saved {
-        let listener = self.listener.as_ref().map(Listener::parts);
-        let listener = listener.map_or(SavedListener { fd: -1, path: vec![], file: None }, |(fd, path, file)| SavedListener {
-            fd: fd.as_raw_fd(),
-            path: path.as_os_str().as_bytes().to_vec(),
-            file: file.map(|f| (f.device, f.inode)),
-        });
+        let listener = self.listener.as_ref().map_or(SavedListener { fd: -1, path: vec![], file: None }, SavedListener::of);
+        let doors = self.doors.iter().map(|door| (door.name.to_string(), SavedListener::of(&door.listener))).collect();
         let callers = self.callers.iter().map(|(id, caller)| caller.save(id)).collect();
         let (guests, entering) = (self.guests.iter().cloned().collect(), self.guests.entering.clone());
         let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
         let past = Past { seen: self.seen.told(), errors: self.errors.told() };
         let (policy, past) = (self.policy.text().cloned(), message::body(&past));
-        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, callers, guests, entering, policy, past }
+        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, doors, callers, guests, entering, policy, past }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
         let mut all = vec![state];
         all.extend(self.listener.as_ref().map(Listener::socket));
+        all.extend(self.doors.iter().map(|door| door.listener.socket()));
         self.callers.values().for_each(|caller| caller.add_descriptors(&mut all));
         all
     }

@@ -18,12 +18,17 @@ use std::os::fd::AsFd;
 
 impl Daemon {
     pub(super) fn on_offer(&mut self, id: u64, offer: &message::Serve<'_>) {
-        let (accepted, rejected) = self.policy.judge(&offer.hello.capabilities);
+        let own = self.heed(id, offer.hello.container.0);
+        if own.is_none() && self.doors.has(offer.hello.container.0) {
+            let text = format!("{0} has a socket of its own, and its guest daemon comes by that: mount …/bkt/containers/{0} in the place of bkt", shown(offer.hello.container.0));
+            return self.refuse(id, Refusal::new(Code::Denied, text));
+        }
+        let (accepted, rejected) = self.granted(id).judge(&offer.hello.capabilities);
         let owned = |names: Vec<&str>| names.into_iter().map(str::to_string).collect();
         let now = process::monotonic_ms();
         let guest = Guest {
             id,
-            name: offer.hello.container.0.to_vec(),
+            name: own.as_deref().map_or(offer.hello.container.0, str::as_bytes).to_vec(),
             release: offer.hello.release.to_string(),
             returns: offer.returns,
             since_ms: now,
@@ -60,7 +65,7 @@ impl Daemon {
         if !matches!(caller.session.state(), State::Greeting { .. }) {
             return Err(Refusal::new(Code::BadRequest, "a connection enters a container before anything else"));
         }
-        self.policy.allow_own("enter each other", || self.is_of_our_side(caller))?;
+        self.granted(id).allow_enter(enter.container.0, || self.is_of_our_side(caller))?;
         let Some(guest) = self.guests.named(enter.container.0).map(|guest| guest.id) else {
             let text = format!("{} has no guest daemon here; start one in it: 'bkt-guest --daemon', or enter it by 'bkt-guest --entry'", shown(enter.container.0));
             return Err(Refusal::new(Code::NoGuest, text));
@@ -73,7 +78,7 @@ impl Daemon {
 
     pub(super) fn allow_control(&self, id: u64) -> Result<(), Refusal> {
         let Some(caller) = self.callers.get(id) else { return Ok(()) };
-        self.policy.allow_own("end or reload the host's daemon", || self.is_of_our_side(caller))
+        self.granted(id).allow_own("end or reload the host's daemon", || self.is_of_our_side(caller))
     }
 
     /// Whether the process that connected is the host's: in our user namespace, and with our root directory. The root alone says
@@ -162,7 +167,7 @@ impl Daemon {
             return log::warn!("the host's daemon handed over a caller in a way that cannot be read");
         };
         let channel = Channel::from_parts(connection, bytes.0.to_vec(), fds.collect(), vec![]);
-        let id = self.take(channel, directory.map(|(device, inode)| FileId { device, inode }));
+        let id = self.take(channel, directory.map(|(device, inode)| FileId { device, inode }), None);
         if let Some(caller) = self.callers.get_mut(id) {
             caller.op = frame.header.op;
         }
