@@ -56,6 +56,7 @@ const ABOVE: usize = 4;
 const TEXTS: &[(&str, &str)] = &[
     ("man/bkt.1", "share/man/man1/bkt.1"),
     ("man/bkt-hostd.8", "share/man/man8/bkt-hostd.8"),
+    ("man/bkt-guest.8", "share/man/man8/bkt-guest.8"),
     ("completions/bkt.bash", "share/bash-completion/completions/bkt"),
     ("completions/bkt.fish", "share/fish/vendor_completions.d/bkt.fish"),
     ("completions/_bkt", "share/zsh/site-functions/_bkt"),
