@@ -181,7 +181,7 @@ fn a_daemon_does_not_start_with_a_policy_that_it_cannot_read() {
         ("{}", ":1:2: ", "missing field `listeners`"),
         ("[]", ":1:", "expected an object with `listeners`"),
         ("{\n  \"listener\": {}\n}", ":2:12: ", "unknown field `listener`, expected `$schema` or `listeners`"),
-        ("{\"listeners\": {\n  \"guest\": {}}}", ":2:9: ", "a listener is `host` or `container:NAME`"),
+        ("{\"listeners\": {\n  \"guest\": {}}}", ":2:9: ", "unknown field `guest`, expected `host`"),
         (&host_exec("{\"rules\": []}"), ":4:32: ", "missing field `default`"),
         (&host_exec("{\"default\": \"maybe\"}"), ":4:38: ", "unknown variant `maybe`, expected `allow` or `deny`"),
         (&deny_but("{\"allow\": \"ls\", \"deny\": \"ls\"}"), ":4:", "either `allow` or `deny`"),

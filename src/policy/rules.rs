@@ -37,6 +37,8 @@ pub struct Policy {
     listeners: Listeners,
 }
 
+/// The user's own socket.
+const HOST: &str = "host";
 /// What begins the name of a container's listener.
 const CONTAINER: &str = "container:";
 /// The longest name of a container: in `sun_path` (unix(7)) there must be room for the runtime directory too.
@@ -107,6 +109,9 @@ impl<'de> Deserialize<'de> for Listeners {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Listeners, A::Error> {
                 let mut all = Listeners::default();
                 while let Some(key) = map.next_key::<String>()? {
+                    if key != HOST && !key.starts_with(CONTAINER) {
+                        return Err(de::Error::unknown_field(&key, &[HOST, "container:NAME"]));
+                    }
                     let name = all.fresh(&key).map_err(de::Error::custom)?.to_string();
                     let listener: Listener = map.next_value()?;
                     if !name.is_empty() {
@@ -128,8 +133,7 @@ impl Listeners {
     /// The container's name in a key that has not been there yet; empty for the user's own socket.
     fn fresh<'a>(&self, key: &'a str) -> Result<&'a str, &'static str> {
         let name = match key.strip_prefix(CONTAINER) {
-            None if key == "host" => "",
-            None => return Err("a listener is `host` or `container:NAME`"),
+            None => "",
             Some(name) if is_name(name) => name,
             Some(_) => return Err("a container's name has 1 to 64 letters, digits, and `_`, `.`, `-`, and begins with a letter or a digit"),
         };
