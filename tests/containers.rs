@@ -567,8 +567,8 @@ fn check_answers(answers: &str, user: u32) {
     assert_eq!(lines.len(), 10, "{answers}");
     assert_ne!(lines[0], namespace("mnt"), "podman's container is none");
     let release = env!("CARGO_PKG_VERSION");
-    let side = |side| format!("bkt {release} on the {side}");
-    let expected = [user.to_string(), "through".into(), "9".into(), "143".into(), "unset unset yes".into(), side("container"), side("host"), "125".into()];
+    let side = |side| format!("bkt {release} {side}");
+    let expected = [user.to_string(), "through".into(), "9".into(), "143".into(), "unset unset yes".into(), side("in the container"), side("on the host"), "125".into()];
     assert_eq!(lines[2..], expected);
 }
 
