@@ -44,7 +44,7 @@ check: ## format, clippy with warnings as errors, the rules of the house
 	$(CARGO) fmt --check
 	$(CARGO) clippy $(FOR) --all-targets -- -D warnings
 	$(CARGO) clippy $(FOR) --lib --no-default-features -- -D warnings
-	$(CARGO) test $(FOR) --test house
+	$(CARGO) test --locked --profile testing --target $(TARGET) --test house
 
 test: ## everything, on both static variants; installs from Debian's packages what the tests need
 	tests/install-dependencies
@@ -52,10 +52,12 @@ test: ## everything, on both static variants; installs from Debian's packages wh
 	+@$(MAKE) --no-print-directory test-other TARGET=$(TARGET)
 
 test-target:
-	$(CARGO) test $(FOR) --no-fail-fast
+	$(CARGO) build $(FOR)
+	BKT_TESTED="$(abspath $(OUT))/$(TARGET)/release/bkt" $(CARGO) test --locked --profile testing --target $(TARGET) --no-fail-fast
 
 test-other:
-	@if $(call has,$(OTHER)); then set -x; $(CARGO) test --locked --release --target $(OTHER) --no-fail-fast --lib $(addprefix --test ,$(FAST)); \
+	@if $(call has,$(OTHER)); then set -ex; $(CARGO) build --locked --release --target $(OTHER); \
+	BKT_TESTED="$(abspath $(OUT))/$(OTHER)/release/bkt" $(CARGO) test --locked --profile testing --target $(OTHER) --no-fail-fast --lib $(addprefix --test ,$(FAST)); \
 	else echo 'make: no target $(OTHER) here: only $(TARGET) was tested' >&2; fi
 
 demo: build ## a host's command, run through a shim from a container, beside the direct run

@@ -304,7 +304,17 @@ mod tests {
         use std::os::unix::process::CommandExt;
         // A leader that has left a child, whose end is the end of its output.
         let left = || {
-            let mut leader = std::process::Command::new("sh").args(["-c", "sleep 1000 & echo"]).process_group(0).stdout(std::process::Stdio::piped()).spawn().unwrap();
+            let mut leader = std::process::Command::new("sh");
+            leader.args(["-c", "sleep 1000 & echo"]).process_group(0).stdout(std::process::Stdio::piped());
+            // Under nohup(1) hangups would be ignored there, too.
+            // SAFETY: system calls alone between fork and exec.
+            unsafe {
+                leader.pre_exec(|| {
+                    reset_all();
+                    Ok(())
+                })
+            };
+            let mut leader = leader.spawn().unwrap();
             let mut output = BufReader::new(leader.stdout.take().unwrap());
             output.read_line(&mut String::new()).unwrap();
             let group = Group::hold(leader.id()).unwrap();
