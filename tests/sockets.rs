@@ -93,7 +93,7 @@ fn inside_status_and_doctor_say_what_it_may_have_and_what_is_the_hosts() {
         let output = dev.command(line).output().unwrap();
         let shown = text(&output.stdout);
         println!("{shown}");
-        assert!(shown.contains(sentence) && shown.starts_with("bkt ") && shown.contains("on the container"), "{shown}{}", text(&output.stderr));
+        assert!(shown.contains(sentence) && shown.starts_with("bkt ") && shown.contains("in the container"), "{shown}{}", text(&output.stderr));
         assert_eq!(text(&output.stderr), "");
     }
     let json: serde_json::Value = serde_json::from_str(&stdout(dev.command(&["/bin/bkt", "status", "--json"]).output().unwrap())).unwrap();
