@@ -82,8 +82,8 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         Ok(Fallback::Never) => return Error::new(format!("{}; other ways are switched off (BKT_FALLBACK)", nothing.text)),
         Err(e) => return e,
     }
-    let depth = match one_deeper(name, invocation) {
-        Ok(depth) => depth,
+    let env = match handed_on(name, invocation, op) {
+        Ok(env) => env,
         Err(e) => return e,
     };
     for (bridge, options) in BRIDGES {
@@ -93,10 +93,10 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
         let mut all: Vec<&CStr> = vec![&bridge_name];
         all.extend(*options);
         all.extend(args);
-        let error = exec_with(invocation, &program.path, &all, &[format!("{}={op}", environment::OP_ID), depth]);
+        let error = exec_with(&program.path, &all, &env);
         return Error::io(format!("execute {}", program.path.to_string_lossy()), &error);
     }
-    let names: Vec<&str> = BRIDGES.iter().map(|(bridge, _)| *bridge).collect();
+    let names: Vec<&str> = bridges().collect();
     Error::new(format!("{}; nor is there another bridge ({})", nothing.text, names.join(", ")))
 }
 
@@ -109,14 +109,13 @@ fn one_deeper(name: &[u8], invocation: &Invocation) -> Result<String> {
     Err(Error::new(format!("{} has come through {depth} bridges already: shims are calling each other in a circle", String::from_utf8_lossy(name))))
 }
 
-/// Becomes a program, with these variables in our environment, each NAME=VALUE.
-fn exec_with(invocation: &Invocation, program: &CStr, args: &[&CStr], ours: &[String]) -> io::Error {
-    let env = with(invocation, ours);
+/// Becomes a program with this environment.
+fn exec_with(program: &CStr, args: &[&CStr], env: &[Cow<'static, CStr>]) -> io::Error {
     let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
     process::exec(program, args, &env)
 }
 
-/// Our environment with these variables in it.
+/// Our environment with these variables in it, each NAME=VALUE.
 fn with(invocation: &Invocation, ours: &[String]) -> Vec<Cow<'static, CStr>> {
     let is_ours = |entry: &[u8]| ours.iter().any(|o| o.split('=').next().is_some_and(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))));
     let kept = invocation.env.iter().copied().filter(|entry| !is_ours(entry.to_bytes())).map(Cow::Borrowed);
@@ -139,7 +138,7 @@ pub fn exec_path(name: &[u8], path: &CStr, args: &[&CStr], invocation: &Invocati
 /// A program gets the environment as it is. A script may call our shim again, and without a count that would never end.
 fn become_program(name: &[u8], path: &CStr, counted: bool, args: &[&CStr], invocation: &Invocation) -> Result<io::Error> {
     let ours = if counted { vec![one_deeper(name, invocation)?] } else { vec![] };
-    Ok(exec_with(invocation, path, args, &ours))
+    Ok(exec_with(path, args, &with(invocation, &ours)))
 }
 
 /// Where a program of that name is, the first in PATH that is not us.
