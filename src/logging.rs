@@ -67,7 +67,12 @@ fn json(record: &Record<'_>, fields: &[(String, String)], time: &str) -> String 
     let message = record.args().to_string();
     let fixed = [("time", time), ("level", &level), ("message", &message)];
     let all = fixed.into_iter().chain(fields.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    serde_json::to_string(&Object(all.collect())).unwrap_or_default()
+    object(all.collect())
+}
+
+/// One line of JSON, with its fields in this order.
+pub fn object(fields: Vec<(&str, &str)>) -> String {
+    serde_json::to_string(&Object(fields)).unwrap_or_default()
 }
 
 /// An object in the order of its fields.

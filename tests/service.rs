@@ -253,7 +253,7 @@ fn without_systemd_a_desktop_starts_it_or_it_is_said_what_to_do() {
     let said = support::stdout(bkt(&["admin", "daemon", "install"], Some("XFCE")));
     assert!(said.contains("start the daemon"), "{said}");
     let line = fs::read_to_string(&entry).unwrap().lines().find(|l| l.starts_with("Exec=")).unwrap().to_string();
-    assert_eq!(line, format!("Exec=\"{BKT}\" bkt-hostd --log-file"));
+    assert_eq!(line, format!("Exec=\"{BKT}\" bkt-hostd -v --log-file"));
     assert!(bkt(&["admin", "daemon", "status"], None).status.success(), "it runs");
     // Its log, of JSON lines, is its owner's alone, and is opened anew by a reload.
     let log = home.0.join(".local/state/bkt/hostd.log");

@@ -30,7 +30,8 @@ and ends by SIGTERM. SIGHUP makes it re-execute its binary in place: no running 
   -v              one line for each operation; -vv: with arguments
   --socket PATH   listen there (default: $BKT_SOCKET, else $XDG_RUNTIME_DIR/bkt/host.sock)
   --log-file[=PATH]
-                  append the log to a file (default: $XDG_STATE_HOME/bkt/hostd.log), opened anew by a reload
+                  append the log to a file (default: $XDG_STATE_HOME/bkt/hostd.log), opened anew by a reload;
+                  above 8 MiB it is begun anew then, and what it was is kept as NAME.old
   --login-environment
                   take the environment that a login shell makes: its PATH is where commands are found
   -h, --help      this text
@@ -40,6 +41,9 @@ Environment: BKT_LOG (a level: error, warn, info, debug), BKT_LOG_FORMAT (text o
 at a terminal), SHELL, LISTEN_FDS and NOTIFY_SOCKET as set by systemd.
 Exit status: 0 after SIGTERM; 125 on failure, also where a daemon already serves.
 ";
+
+/// A log file that is larger is put aside when it is opened: some 40,000 operations.
+const MAX_LOG_BYTES: u64 = 8 * 1024 * 1024;
 
 /// What was typed.
 #[derive(Default)]
@@ -160,6 +164,9 @@ fn open_log(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
     let failed = |e| Error::io(format!("open the log file {}", path.display()), &e);
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    }
+    if std::fs::metadata(&path).is_ok_and(|about| about.is_file() && about.len() > MAX_LOG_BYTES) {
+        std::fs::rename(&path, paths::old_log(&path)).map_err(failed)?;
     }
     // Arguments stand in it at -vv: it is its owner's alone.
     let file = File::options().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;

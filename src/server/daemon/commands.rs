@@ -170,17 +170,17 @@ impl Daemon {
         {
             group_left |= self.cgroups.is_populated(name);
         }
-        if log::log_enabled!(log::Level::Info)
-            && let Some(caller) = self.callers.get(id)
-        {
-            let how = match end {
-                End::Code(code) => format!("exit status {code}"),
-                End::Signal(signal) => format!("killed by signal {signal}"),
-            };
-            let ms = process::monotonic_ms().saturating_sub(caller.since_ms);
-            log::info!(op_id:% = op_text(caller.op), pid = command, ms = ms; "{}: {how} after {ms} ms", shown(&caller.name));
-        }
+        // The name goes into the log and is not needed any more; a command's end is told first, and written then.
+        let done = self.callers.get_mut(id).filter(|_| log::log_enabled!(log::Level::Info)).map(|c| (c.op, c.since_ms, std::mem::take(&mut c.name)));
         self.on(id, Event::Ended { end, group_left });
+        let Some((op, since_ms, name)) = done else { return };
+        self.release(id);
+        let how = match end {
+            End::Code(code) => format!("exit status {code}"),
+            End::Signal(signal) => format!("killed by signal {signal}"),
+        };
+        let ms = process::monotonic_ms().saturating_sub(since_ms);
+        log::info!(op_id:% = op_text(op), pid = command, ms = ms; "{}: {how} after {ms} ms", shown(&name));
     }
 
     pub(super) fn reply_started(&mut self, id: u64) {
