@@ -547,7 +547,7 @@ fn reload_with_a_queue() -> u32 {
         // This machine was too busy to do all that before the next image had to say that it can follow.
         return 0;
     }
-    let waiting = log.split("commands run on, ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let waiting = log.split("still running, ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
     waiting.unwrap_or_else(|| panic!("it has reloaded: {log}"))
 }
 
@@ -578,7 +578,7 @@ fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
     assert!(exe().to_str().unwrap().ends_with(" (deleted)"));
     let reload = || client(&socket, &["admin", "daemon", "reload"]).output().unwrap();
     let version = env!("CARGO_PKG_VERSION");
-    let done = format!("reloaded: version {version} -> {version}, 1 commands run on\n");
+    let done = format!("reloaded: version {version} -> {version}, 1 command still running\n");
     assert_eq!(stdout(reload()), done);
     assert_eq!(exe(), installed, "the new file runs when that is said");
 
@@ -764,7 +764,7 @@ fn status_tells_running_from_stale_from_not_running_and_is_no_operation() {
         (Some(u64::from(pid)), Some("sh"), Some("op-123456789abc"), Some(false))
     );
     let shown = stdout(host.bkt(["admin", "daemon", "status"]).output().unwrap());
-    for wanted in ["running, pid", "version 0.", "socket:", "uptime:", "served:  1 operations", "running: 1", "op-123456789abc", "sh"] {
+    for wanted in ["running, pid", "version 0.", "socket:", "uptime:", "served:  1 operation\n", "running: 1", "op-123456789abc", "sh"] {
         assert!(shown.contains(wanted), "{wanted:?} in {shown}");
     }
     run.kill().unwrap();

@@ -4,7 +4,7 @@ use crate::applet::{Call, RELEASE, output, usage};
 use crate::client::ask::{self, Found};
 use crate::client::local;
 use crate::client::run::{self, Command, Outcome, Times};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::exit::End;
 use crate::logging::shown;
 use lexopt::{Arg, Parser, ValueExt};
@@ -69,13 +69,13 @@ pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
         Found::Nothing(path) => return format!("daemon:  not running\nsocket:  {} (not there)\nstart:   bkt-hostd\n", path.display()),
     };
     let mut text = format!(
-        "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {} operations\nopen:    {} descriptors of {}\ncgroup:  {}\nrunning: {}\n",
+        "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {}\nopen:    {} descriptors of {}\ncgroup:  {}\nrunning: {}\n",
         status.pid,
         status.release,
         if status.release == RELEASE { String::new() } else { format!(" (this is {RELEASE})") },
         sockets.first().map_or_else(String::new, |s| s.display().to_string()),
         duration(status.uptime_ms),
-        status.served,
+        counted(status.served as usize, "operation"),
         status.descriptors,
         status.descriptor_limit,
         cgroup(status),

@@ -6,7 +6,7 @@ use crate::checks::{Finding, Level, Mend, files};
 use crate::client::local::Side;
 use crate::doctor::examine::Checked;
 use crate::doctor::{name, treat};
-use crate::error::Result;
+use crate::error::{Result, counted};
 use crate::exit::End;
 use crate::shims::links::{self, Facts, Record};
 use crate::shims::manifest::Manifest;
@@ -166,7 +166,7 @@ fn describe(checks: &[Checked], side: Side, fixed: bool) -> String {
     }
     match all {
         0 => text.push_str("all is well\n"),
-        _ => text.push_str(&format!("{broken} broken, {} warnings\n", all - broken)),
+        _ => text.push_str(&format!("{broken} broken, {}\n", counted(all - broken, "warning"))),
     }
     if safe > 0 && !fixed {
         text.push_str(&format!("'bkt doctor --fix' does {safe} of the mending commands\n"));

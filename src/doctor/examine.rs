@@ -231,7 +231,7 @@ impl Patient<'_> {
         if let Some(directory) = of_containers.filter(|_| !self.came_through()) {
             findings.extend(search::containers_programs(&directory, &path));
         }
-        Checked { check: "path", about: format!("{} directories", path.len()), findings }
+        Checked { check: "path", about: format!("directories: {}", path.len()), findings }
     }
 
     fn shim_directory(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 //! Strings that a command gets are bytes from end to end: each is NUL-terminated, one after the other, in one run of bytes, so
 //! that their number needs no count and their pointers can lead straight into the received frame.
 
+use crate::error::counted;
 use crate::exit;
 use crate::opid::OpId;
 use crate::proto::frame::{self, Header};
@@ -437,7 +438,7 @@ impl postcard::ser_flavors::Flavor for Body {
 pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
     match postcard::take_from_bytes(body) {
         Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(Refusal::new(Code::BadFrame, format!("the body is {} bytes too long", rest.len()))),
+        Ok((_, rest)) => Err(Refusal::new(Code::BadFrame, format!("the body is {} too long", counted(rest.len(), "byte")))),
         Err(_) => Err(Refusal::new(Code::BadFrame, "the body is not what its kind says")),
     }
 }

@@ -11,7 +11,7 @@ mod requests;
 mod status;
 mod switchboard;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::event::Wait;
 use crate::exit::End;
 use crate::logging::shown;
@@ -441,7 +441,7 @@ impl Daemon {
         if self.ending_by.is_some() {
             return;
         }
-        log::info!("ending; {} commands run", self.running());
+        log::info!("ending, with {} still running", counted(self.running(), "command"));
         self.notify("STOPPING=1");
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
         self.dismiss_guests(false);
@@ -473,7 +473,7 @@ impl Daemon {
     fn finish(self) -> Result<End> {
         self.callers.values().filter_map(|c| c.cgroup.as_deref()).for_each(|name| self.cgroups.kill(name));
         self.cgroups.end();
-        log::info!("ended; {} operations served", self.served);
+        log::info!("ended; {} served", counted(self.served as usize, "operation"));
         match self.upstream.and_then(|upstream| upstream.failure) {
             Some(failure) => Err(failure),
             None => Ok(End::Code(0)),

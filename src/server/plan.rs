@@ -1,5 +1,6 @@
 //! From a request to a launch: everything is decided here, nothing is done but the opening of a pty.
 
+use crate::error::counted;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
@@ -78,7 +79,7 @@ pub fn name<'a>(run: &Run<'a>) -> &'a [u8] {
 pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal> {
     let bad = |text: String| Err(Refusal::new(Code::BadRequest, text));
     if run.descriptors() != fds {
-        return Err(Refusal::new(Code::BadDescriptors, format!("{fds} descriptors came where the request needs {}", run.descriptors())));
+        return Err(Refusal::new(Code::BadDescriptors, format!("{} came where the request needs {}", counted(fds, "descriptor"), run.descriptors())));
     }
     for (what, bytes) in [("arguments", run.args.0), ("environment", run.env.0), ("--env", run.set_env.0), ("--unset-env", run.unset_env.0)] {
         if bytes.last().is_some_and(|b| *b != 0) {

@@ -1,6 +1,6 @@
 //! How the daemon becomes its next image, and takes everything along: nothing that runs notices.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::exit::End;
 use crate::process::environment;
 use crate::proto::channel::Channel;
@@ -126,7 +126,7 @@ impl Daemon {
 
     pub(super) fn on_reloaded(&mut self, from: &str, asked: &[u64]) {
         let (to, running, waiting) = (self.options.release, self.running(), self.queue.len());
-        log::info!("reloaded as version {to}; {running} commands run on, {waiting} wait for their turn");
+        log::info!("reloaded as version {to}; {} still running, {waiting} waiting", counted(running, "command"));
         for id in asked {
             self.reply(*id, &message::Reloaded { from, to, running: running as u32, waiting: waiting as u32 }, vec![]);
         }
