@@ -44,7 +44,10 @@ fn an_installed_daemon_is_there_after_every_login_and_gone_after_every_logout() 
     {
         let _session = user.log_in();
         eventually("it is there again", || user.sh("bkt admin daemon status").status.success());
-        assert_eq!(user.ok("bkt admin daemon exec -- echo again"), "again\n");
+        assert_eq!(user.ok("BKT_OP_ID=op-0123456789ab bkt admin daemon exec -- echo again"), "again\n");
+        eventually("what succeeded is found in the log", || text(&user.sh("bkt log --op op-0123456789ab").stdout).contains("echo: exit status 0"));
+        let log = user.ok("bkt log --json --since 1h");
+        assert!(log.lines().any(|line| line.starts_with("{\"time\":\"20") && line.contains("\"systemd: Started bkt-hostd.service")), "{log}");
     }
 }
 
