@@ -1,4 +1,4 @@
-//! What this container is called.
+//! Whether this is a container, and what it is called.
 //!
 //! The kernel and the container's runtime know; the environment, which anything may have set, is asked last.
 //! May import: floors 0 and 1.
@@ -7,7 +7,39 @@ use crate::invocation::Invocation;
 use std::fs;
 use std::path::Path;
 
-/// As the environment claims it, without looking at any file: for the server's log.
+/// Which side we are on, as far as it can be told without a daemon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    Host,
+    Container,
+}
+
+impl Side {
+    /// In sentences and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Side::Host => "host",
+            Side::Container => "container",
+        }
+    }
+}
+
+/// What container managers leave behind: podman and buildah, docker, toolbox, flatpak, nspawn and others (container interface of
+/// systemd).
+const MARKS: &[&str] = &["/run/.containerenv", "/.dockerenv", "/run/.toolboxenv", "/.flatpak-info", "/run/systemd/container", "/run/host/container-manager"];
+
+/// `BKT_SIDE=host|container` decides; else the marks do. An environment variable that anything may have set comes last.
+pub fn side(invocation: &Invocation) -> Side {
+    match invocation.var("BKT_SIDE") {
+        Some(b"host") => return Side::Host,
+        Some(b"container") => return Side::Container,
+        _ => {}
+    }
+    let marked = MARKS.iter().any(|mark| fs::symlink_metadata(mark).is_ok());
+    if marked || invocation.var("CONTAINER_ID").is_some() || invocation.var("container").is_some() { Side::Container } else { Side::Host }
+}
+
+/// The name as the environment claims it, without looking at any file: for the server's log.
 pub fn claimed(invocation: &Invocation) -> &'static [u8] {
     invocation.var("CONTAINER_ID").or_else(|| invocation.var("container")).unwrap_or(b"")
 }
@@ -77,5 +109,16 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(of_cgroup(text.as_bytes()), expected.map(|name| name.as_bytes().to_vec()), "{text}");
         }
+    }
+
+    fn with(env: &[&'static std::ffi::CStr]) -> Invocation {
+        Invocation { env: env.to_vec(), ..Invocation::default() }
+    }
+
+    #[test]
+    fn the_side_can_be_said_outright() {
+        assert_eq!(side(&with(&[c"BKT_SIDE=container"])), Side::Container);
+        assert_eq!(side(&with(&[c"BKT_SIDE=host", c"container=podman"])), Side::Host);
+        assert_eq!(side(&with(&[c"container=podman"])), Side::Container);
     }
 }

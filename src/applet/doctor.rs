@@ -3,7 +3,7 @@
 use crate::applet::sides::{self, OtherSide, Place};
 use crate::applet::{APPLETS, Call, RELEASE, output, usage};
 use crate::checks::{Finding, Level, Mend, files};
-use crate::client::local::Side;
+use crate::container::Side;
 use crate::doctor::examine::Checked;
 use crate::doctor::{name, treat};
 use crate::error::{Result, counted};

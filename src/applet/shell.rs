@@ -1,8 +1,8 @@
 //! `bkt shim init`: what a shell's start-up file is to do, on either side, as home directories are shared; and `bkt man`.
 
 use crate::applet::{Call, output, shim, usage};
-use crate::client::local::{self, Side};
-use crate::container;
+use crate::client::local;
+use crate::container::{self, Side};
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::guest::places;
@@ -63,7 +63,7 @@ pub fn init(call: &Call, args: &[OsString]) -> Result<End> {
     let (Some(home), Some(shims)) = (paths::home(&call.invocation), shims) else {
         return Err(Error::new("HOME is not set, or no absolute path: where the shims are cannot be told"));
     };
-    let shims = if local::side(&call.invocation) == Side::Container { shims } else { Default::default() };
+    let shims = if container::side(&call.invocation) == Side::Container { shims } else { Default::default() };
     let program = process::own_path()?;
     let distrobox = home.join(".local/bin/distrobox");
     // Who starts a guest daemon as a user cannot have it write to the container's /etc/profile.d.
@@ -110,7 +110,7 @@ pub fn man(call: &Call, args: &[OsString]) -> Result<End> {
     }
     let words: Vec<CString> = std::iter::once(OsStr::new("man")).chain(args.iter().map(OsString::as_os_str)).map(|w| CString::new(w.as_bytes()).unwrap_or_default()).collect();
     let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
-    if local::side(&call.invocation) == Side::Container && Path::new(HOST_PAGES).is_dir() {
+    if container::side(&call.invocation) == Side::Container && Path::new(HOST_PAGES).is_dir() {
         let mut invocation = call.invocation.clone();
         let other = invocation.var("MANPATH").unwrap_or(b"");
         let pages = CString::new([b"MANPATH=", HOST_PAGES.as_bytes(), b":", other].concat()).unwrap_or_default();

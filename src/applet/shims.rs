@@ -1,8 +1,7 @@
 //! `bkt shim …`: the shims of a home. Acts where it is started: homes are shared, host and containers see the same links.
 
 use crate::applet::{Call, output, usage};
-use crate::client::local::{self, Side};
-use crate::container;
+use crate::container::{self, Side};
 use crate::document;
 use crate::error::{Error, Result, counted};
 use crate::exit::End;
@@ -264,7 +263,7 @@ fn complete(call: &Call, mut shim: Shim, manifest: &Manifest, places: &Places) -
         })?,
     };
     shim.source = Some(manifest::to_source(&path, &places.home)?);
-    if shim.mode() == Mode::Distrobox && shim.container.is_none() && local::side(invocation) == Side::Container {
+    if shim.mode() == Mode::Distrobox && shim.container.is_none() && container::side(invocation) == Side::Container {
         let here = container::name(invocation);
         shim.container = here.and_then(|name| String::from_utf8(name).ok()).filter(|name| manifest::check_container(name).is_ok());
     }
