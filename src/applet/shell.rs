@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::guest::places;
 use crate::paths;
+use crate::quoted::quoted;
 use crate::sys::process;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -78,28 +79,13 @@ pub fn init(call: &Call, args: &[OsString]) -> Result<End> {
     ];
     let mut text = Vec::new();
     for (name, value) in values {
-        for part in [shell.set[0].as_bytes(), name.as_bytes(), shell.set[1].as_bytes(), &in_quotes(value), b"\n"] {
+        for part in [shell.set[0].as_bytes(), name.as_bytes(), shell.set[1].as_bytes(), &quoted(value), b"\n"] {
             text.extend(part);
         }
     }
     shell.code.iter().for_each(|code| text.extend(code.as_bytes()));
     output::print_bytes(&text);
     Ok(End::Code(0))
-}
-
-/// A string that all three shells read back as it is: within single quotes, but for a single quote and a backslash, which fish
-/// takes for special there.
-fn in_quotes(value: &[u8]) -> Vec<u8> {
-    let mut out = b"'".to_vec();
-    for byte in value {
-        match byte {
-            b'\'' => out.extend(b"'\\''"),
-            b'\\' => out.extend(b"'\\\\'"),
-            _ => out.push(*byte),
-        }
-    }
-    out.push(b'\'');
-    out
 }
 
 /// `bkt man ARGS…`: the host's pages, with this side's man where it can reach them, else with the host's.
