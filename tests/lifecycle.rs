@@ -1137,7 +1137,7 @@ fn install_makes_links_twice_the_same_and_never_replaces_a_foreign_file() {
 #[test]
 fn warnings_are_not_part_of_a_normal_day() {
     let host = Host::start();
-    for script in ["exit 0", "exit 3", "kill -TERM $$", "kill -STOP $$ & exit 0", "echo x; exec sleep 0"] {
+    for script in ["exit 0", "exit 3", "kill -TERM $$", "kill -CONT $$; exit 0", "echo x; exec sleep 0"] {
         let _ = host.sh(script).output().unwrap();
         let mut terminal = Terminal::run(&mut host.sh(script));
         let _ = terminal.wait();
