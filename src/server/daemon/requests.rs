@@ -194,7 +194,14 @@ impl Daemon {
     pub(super) fn refuse(&mut self, id: u64, refusal: Refusal) {
         if let Some(caller) = self.callers.get(id) {
             let by_peer = matches!(refusal.code, Code::BadFrame | Code::BadDescriptors | Code::BadVersion | Code::UnknownMethod | Code::BadRequest | Code::Denied | Code::TooSlow);
-            let level = if by_peer { log::Level::Warn } else { log::Level::Info };
+            // A shim on the host: it becomes the real command, and nothing was refused in its eyes.
+            let level = if by_peer {
+                log::Level::Warn
+            } else if refusal.code == Code::SameSide {
+                log::Level::Debug
+            } else {
+                log::Level::Info
+            };
             match caller.container.as_deref() {
                 None => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text),
                 Some(name) => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(), container = name; "refused: {}", refusal.text),
