@@ -711,7 +711,14 @@ fn a_log_that_takes_nothing_costs_its_lines_and_not_the_daemon() {
     let (_leader, stopped, kept) = terminal();
     // SAFETY: an open terminal; what Ctrl-S does.
     assert_eq!(unsafe { libc::tcflow(kept.as_raw_fd(), libc::TCOOFF) }, 0);
-    let logs: [(&str, Stdio); 5] = [
+    let dir = TempDir::new();
+    let _journal = UnixListener::bind(dir.0.join("journal")).unwrap();
+    let mut journal = UnixStream::connect(dir.0.join("journal")).unwrap();
+    journal.set_nonblocking(true).unwrap();
+    while journal.write(&[b'x'; 4096]).is_ok() {}
+    journal.set_nonblocking(false).unwrap();
+    let logs: [(&str, Stdio); 6] = [
+        ("a journal that takes no more", OwnedFd::from(journal).into()),
         ("a pipe that nobody reads any more", broken.into()),
         ("a full pipe", full.into()),
         ("a full disk", File::options().write(true).open("/dev/full").unwrap().into()),
