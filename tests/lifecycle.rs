@@ -600,9 +600,17 @@ fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
         eventually(&format!("{what}: an error is logged"), || errors() == n + 1);
         assert!(serves(&socket), "{what}");
     }
+    // A script in our place that does not become us: the next image would be another process, and the children not its own.
+    let elsewhere = TempDir::new();
+    let real = elsewhere.0.join("bkt");
+    support::copy_bkt(&real);
+    replace(&|path| executable(path, format!("#!/bin/sh\n'{}' bkt-hostd \"$@\"\nexit $?\n", real.display()).as_bytes(), 0o755));
+    let why = format!("not reloaded: the new binary would be the child of a script, {}, and what runs would be lost; let the script 'exec' it", installed.display());
+    support::complaint(&reload(), 125, &format!("{why}; the daemon goes on as it is"));
+    assert!(serves(&socket));
     fs::remove_file(&installed).unwrap();
     support::complaint(&reload(), 125, "not reloaded: the new binary cannot be executed: No such file or directory; the daemon goes on as it is");
-    eventually("no file: an error is logged", || errors() == broken.len() + 1);
+    eventually("no file: an error is logged", || errors() == broken.len() + 2);
     assert!(serves(&socket));
     eventually("no child is left of it", || support::children(running.0.id()).len() == 1);
 

@@ -93,7 +93,7 @@ pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> 
         }
     }
     if let Some(number) = typed.check_state {
-        return daemon::check_state(number).map(|()| End::Code(daemon::STATE_UNDERSTOOD));
+        return daemon::check_state(number).map(End::Code);
     }
     serve(call, typed)
 }

@@ -83,6 +83,12 @@ pub fn new_session() -> io::Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
+/// Whether this process is a session's leader.
+pub fn leads_its_session() -> bool {
+    // SAFETY: touches no memory.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
 /// Makes this process fail to dump core: what it dies of was not its own fault.
 fn forbid_core() {
     let none = [0u64; 2];
