@@ -14,7 +14,7 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// `in_use` are those of commands that an earlier image started.
+    /// Divides the cgroup that we were started in, which is delegated to us. `in_use` are those of commands that an earlier image started.
     pub fn start(in_use: &[&str]) -> Cgroups {
         let subtree = Subtree::enter();
         let there = subtree.as_ref().map_or_else(Vec::new, Subtree::names);

@@ -96,6 +96,8 @@ pub struct Options {
     pub notify: Option<PathBuf>,
     /// State of an earlier image.
     pub resume: Option<RawFd>,
+    /// The cgroup that we were started in is ours to divide.
+    pub delegated: bool,
     /// A guest daemon's door, in place of a listener.
     pub guest: Option<GuestOptions>,
     /// `-v` flags, for the next image.
@@ -233,8 +235,7 @@ impl Daemon {
             interceptors,
         };
         let in_use = saved.iter().flat_map(|saved| &saved.callers).filter_map(|caller| caller.cgroup.as_deref());
-        // A container's cgroups are its manager's affair.
-        let cgroups = if guest.is_some() { Cgroups::none() } else { Cgroups::start(&in_use.collect::<Vec<_>>()) };
+        let cgroups = if options.delegated { Cgroups::start(&in_use.collect::<Vec<_>>()) } else { Cgroups::none() };
         let mut daemon = Daemon {
             context,
             policy,
