@@ -48,6 +48,10 @@ impl Cgroups {
         self.subtree.as_ref().is_some_and(|subtree| subtree.is_populated(name))
     }
 
+    pub fn ran_out_of_memory(&self, name: &str) -> bool {
+        self.subtree.as_ref().is_some_and(|subtree| subtree.ran_out_of_memory(name))
+    }
+
     pub fn kill(&self, name: &str) {
         if let Some(subtree) = &self.subtree {
             let _ = subtree.kill(name);

@@ -443,6 +443,9 @@ impl Daemon {
         {
             group_left |= self.cgroups.is_populated(name);
         }
+        if end == End::Signal(signals::KILL) {
+            self.note_out_of_memory(id);
+        }
         if log::log_enabled!(log::Level::Info)
             && let Some(caller) = self.callers.get(id)
         {
@@ -454,6 +457,17 @@ impl Daemon {
             log::info!(op_id:% = op_text(caller.op), pid = command, ms = ms; "{}: {how} after {ms} ms", shown(&caller.name));
         }
         self.on(id, Event::Ended { end, group_left });
+    }
+
+    /// The caller sees that its command was killed, and nothing of why.
+    fn note_out_of_memory(&mut self, id: u64) {
+        if let Some(caller) = self.callers.get(id)
+            && caller.cgroup.as_ref().is_some_and(|name| self.cgroups.ran_out_of_memory(name))
+        {
+            let text = format!("{} ran out of memory; the kernel has killed it, with all that it had started", shown(&caller.name));
+            log::warn!(op_id:% = op_text(caller.op); "{text}");
+            self.errors.note(caller.op, process::monotonic_ms(), Code::Internal, &text);
+        }
     }
 
     // ---- connections

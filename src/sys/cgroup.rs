@@ -68,6 +68,12 @@ impl Subtree {
         is_populated(&self.path.join(name))
     }
 
+    /// Whether the kernel has killed something in there because memory was short.
+    pub fn ran_out_of_memory(&self, name: &str) -> bool {
+        let events = fs::read_to_string(self.path.join(name).join("memory.events")).unwrap_or_default();
+        events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
+    }
+
     /// Kills all that lives in a cgroup and below, at one stroke: nothing escapes by forking.
     pub fn kill(&self, name: &str) -> io::Result<()> {
         fs::write(self.path.join(name).join("cgroup.kill"), "1")
@@ -164,4 +170,22 @@ fn remove_all(path: &Path) -> io::Result<()> {
         remove_all(&entry.path())?;
     }
     fs::remove_dir(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_killed_for_want_of_memory_is_known_from_its_count() {
+        let path = std::env::temp_dir().join(format!("bkt-cgroup-{}", std::process::id()));
+        fs::create_dir_all(path.join("op")).unwrap();
+        let subtree = Subtree { path: path.clone(), memory: true };
+        assert!(!subtree.ran_out_of_memory("op"), "no memory controller");
+        for (events, short) in [("low 0\nmax 18\noom 1\noom_kill 0\noom_group_kill 0\n", false), ("max 18\noom 1\noom_kill 5\noom_group_kill 1\n", true)] {
+            fs::write(path.join("op/memory.events"), events).unwrap();
+            assert_eq!(subtree.ran_out_of_memory("op"), short, "{events}");
+        }
+        fs::remove_dir_all(path).unwrap();
+    }
 }
