@@ -1016,6 +1016,42 @@ fn a_monitor_that_is_killed_takes_its_command_with_it_and_says_so() {
     account.close(0);
 }
 
+/// What an emulator of another architecture's programs (qemu's) answers to a child that is to have our memory and is no thread.
+fn refuse_children_in_our_memory() -> std::io::Result<()> {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, is, has, done) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ, libc::BPF_JMP | libc::BPF_JSET, libc::BPF_RET);
+    // Of seccomp_data: the call's number, and the lower half of its first argument.
+    let mut program = [
+        step(load, 0, 0, 0),
+        step(is, 0, 3, libc::SYS_clone as u32),
+        step(load, 0, 0, 16),
+        step(has, 0, 1, libc::CLONE_VM as u32),
+        step(done, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+        step(done, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: a filter of that length; the kernel copies it.
+    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[test]
+fn a_command_runs_where_no_child_can_share_the_daemons_memory() {
+    let host = Host::start_with(|daemon| {
+        // SAFETY: two system calls between fork and exec.
+        unsafe { daemon.pre_exec(refuse_children_in_our_memory) };
+    });
+    for _ in 0..50 {
+        assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
+    }
+    assert_eq!(host.exec(["no-such-command"]).status().unwrap().code(), Some(127));
+    let at_a_terminal = host.bkt(["admin", "daemon", "exec", "--pty", "--", "sh", "-c", "exit 8"]).status().unwrap();
+    assert_eq!(at_a_terminal.code(), Some(8));
+    assert_eq!(host.zombies(), 0);
+}
+
 // ---- the names
 
 /// Starts the binary with exactly these arguments, none of them added: `argv[0]` too may be missing.
