@@ -36,7 +36,7 @@ FORCE ?=
 
 help: ## this text
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
-	@echo '  TARGET=…        forces what is built for ($(MUSL) or $(GNU)); PREFIX=~/.local and DESTDIR= say where to install'
+	@echo '  TARGET=…        forces what is built for ($(MUSL), $(GNU), or for another processor); PREFIX=~/.local and DESTDIR= say where to install'
 
 all: build ## the same as build
 
