@@ -706,21 +706,18 @@ fn a_log_that_takes_nothing_costs_its_lines_and_not_the_daemon() {
     drop(broken_reader);
     let (_unread, mut full) = std::io::pipe().unwrap();
     full.write_all(&[b'x'; 65536]).unwrap();
+    // As the journal is one, which others share and wait for.
+    let (_unread, socket) = UnixStream::pair().unwrap();
+    while bkt::sys::socket::send(socket.as_fd(), b"x\n", &[]).is_ok() {}
     let (gone, hung_up, _kept) = terminal();
     drop(gone);
     let (_leader, stopped, kept) = terminal();
     // SAFETY: an open terminal; what Ctrl-S does.
     assert_eq!(unsafe { libc::tcflow(kept.as_raw_fd(), libc::TCOOFF) }, 0);
-    let dir = TempDir::new();
-    let _journal = UnixListener::bind(dir.0.join("journal")).unwrap();
-    let mut journal = UnixStream::connect(dir.0.join("journal")).unwrap();
-    journal.set_nonblocking(true).unwrap();
-    while journal.write(&[b'x'; 4096]).is_ok() {}
-    journal.set_nonblocking(false).unwrap();
     let logs: [(&str, Stdio); 6] = [
-        ("a journal that takes no more", OwnedFd::from(journal).into()),
         ("a pipe that nobody reads any more", broken.into()),
         ("a full pipe", full.into()),
+        ("a full socket", OwnedFd::from(socket).into()),
         ("a full disk", File::options().write(true).open("/dev/full").unwrap().into()),
         ("a terminal that was closed", hung_up.into()),
         ("a terminal that was stopped by Ctrl-S", stopped.into()),
@@ -737,6 +734,34 @@ fn a_log_that_takes_nothing_costs_its_lines_and_not_the_daemon() {
         assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7), "{what}: after a reload");
         peer::assert_asleep(host.pid());
     }
+}
+
+#[test]
+fn a_log_that_is_read_again_says_how_many_lines_it_has_lost() {
+    let (mut reader, socket) = UnixStream::pair().unwrap();
+    while bkt::sys::socket::send(socket.as_fd(), b"x\n", &[]).is_ok() {}
+    let host = Host::start_with(|daemon| {
+        daemon.stderr(OwnedFd::from(socket));
+    });
+    assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
+    reader.set_nonblocking(true).unwrap();
+    let mut read = || {
+        let mut all = Vec::new();
+        let _ = reader.read_to_end(&mut all);
+        text(&all)
+    };
+    assert!(read().lines().all(|line| line == "x"), "nothing else had room");
+    assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
+    let mut log = String::new();
+    eventually("the second command is in the log", || {
+        log.push_str(&read());
+        log.contains("exit status 7")
+    });
+    let records: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first = records[0]["message"].as_str().unwrap();
+    let lost: u32 = first.strip_prefix("lines of the log that are lost here, its reader was too slow: ").expect(first).parse().unwrap();
+    assert!(lost >= 2, "its start, and the first command: {log}");
+    assert!(records[1..].iter().all(|record| !record["message"].as_str().unwrap().contains("lost here")), "{log}");
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn the_journal_is_asked_for_our_unit_and_no_log_at_all_is_said() {
     complaint(&nothing, 125, "the journal has nothing of bkt-hostd");
     fs::write(dir.0.join("none"), "").unwrap();
     let nothing = on_host(&host, &["log"]).env("PATH", &path).output().unwrap();
-    complaint(&nothing, 125, "there is no journal here");
+    complaint(&nothing, 125, "journalctl --user cannot read the journal");
     let said = text(&nothing.stderr);
     assert!(said.contains(".local/state/bkt/hostd.log") && said.contains("--log-file") && said.contains("bkt admin daemon install"), "{said}");
     // With a file there, that is what there is.

@@ -132,6 +132,31 @@ fn each_command_has_a_cgroup_of_its_own_named_after_its_operation() {
 }
 
 #[test]
+fn a_unit_that_is_not_delegated_its_cgroup_does_not_divide_it() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("bkt admin daemon install; mkdir -p ~/.config/systemd/user/bkt-hostd.service.d");
+    let status = || user.ok("bkt admin daemon exec -- grep ^0:: /proc/self/cgroup; bkt admin daemon status; bkt doctor");
+    let is_divided = |status: &str| {
+        let divided = status.contains("/bkt-hostd.service/op-");
+        assert_eq!(status.contains("cgroup:  per command"), divided, "{status}");
+        assert_eq!(status.contains("commands have no cgroups of their own"), !divided, "{status}");
+        divided
+    };
+    assert!(is_divided(&status()));
+    let drop_in = "~/.config/systemd/user/bkt-hostd.service.d/override.conf; systemctl --user daemon-reload; systemctl --user restart bkt-hostd";
+    user.ok(&format!("printf '[Service]\\nDelegate=no\\n' >{drop_in}"));
+    assert!(!is_divided(&status()));
+    user.ok("bkt admin daemon reload");
+    assert!(!is_divided(&status()), "nor after a reload");
+    user.ok(&format!("rm {drop_in}"));
+    assert!(is_divided(&status()));
+    user.ok("bkt admin daemon reload");
+    assert!(is_divided(&status()), "and after a reload");
+}
+
+#[test]
 fn what_left_its_group_is_ended_with_a_command_whose_caller_is_gone() {
     let host = RealHost::shared();
     let user = user_with_bkt(host);

@@ -190,6 +190,8 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         inherited: None,
         notify: None,
         resume: None,
+        // A container's cgroups are its manager's affair.
+        delegated: false,
         policy: None,
         guest: Some(GuestOptions { upstream: wanted, interceptors: places.bin() }),
         flags: vec![],

@@ -126,7 +126,8 @@ fn show(call: &Call, wanted: &Wanted) -> Result<End> {
     match tool.wait() {
         Ok(End::Code(0)) if lines > 0 || supervised => Ok(End::Code(0)),
         Ok(End::Code(0)) => Err(nowhere("the journal has nothing of bkt-hostd")),
-        _ => Err(nowhere("there is no journal here (journalctl --user)")),
+        Ok(_) => Err(nowhere("journalctl --user cannot read the journal (where /var/log/journal is not, only the group systemd-journal may)")),
+        Err(_) => Err(nowhere("there is no journal here (journalctl --user)")),
     }
 }
 

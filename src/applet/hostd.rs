@@ -8,8 +8,9 @@ use crate::logging::{self, Format};
 use crate::paths;
 use crate::process::program;
 use crate::server::daemon::{self, Options};
-use crate::service::login;
-use crate::sys::{cgroup, files, process};
+use crate::service::{facts, login};
+use crate::sys::cgroup::{self, Delegated};
+use crate::sys::{files, process};
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
 use std::ffi::{CString, OsStr, OsString};
@@ -97,7 +98,7 @@ pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> 
         }
     }
     if let Some(number) = typed.check_state {
-        return daemon::check_state(number).map(|()| End::Code(daemon::STATE_UNDERSTOOD));
+        return daemon::check_state(number).map(End::Code);
     }
     serve(call, typed)
 }
@@ -136,11 +137,25 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         inherited: inherited_socket(call)?,
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
+        delegated: is_delegated(invocation, typed.resume.is_some()),
         guest: None,
         flags,
         policy: paths::policy_file(invocation),
         release: RELEASE,
     })
+}
+
+/// Whether the cgroup that we were started in is ours to divide: as the kernel or, where only that knows, the user's systemd says.
+fn is_delegated(invocation: &Invocation, resumed: bool) -> bool {
+    match cgroup::is_delegated(resumed) {
+        Delegated::Yes => true,
+        Delegated::Perhaps(unit) if invocation.var("NOTIFY_SOCKET").is_some() => facts::delegates(invocation, &unit).unwrap_or_else(|e| {
+            log::warn!("no command gets a cgroup of its own: {e}");
+            false
+        }),
+        // By hand, from a terminal that is a service itself.
+        Delegated::Perhaps(_) | Delegated::No => false,
+    }
 }
 
 pub fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {

@@ -62,6 +62,7 @@ impl Place {
                 descriptors: u64::from(status.descriptors),
                 descriptor_limit: status.descriptor_limit,
                 supervised: status.supervised,
+                cgroups: status.cgroups,
                 policy_stamp: status.policy_stamp,
                 session: Environment(status.session.clone()),
             }),

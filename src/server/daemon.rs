@@ -63,6 +63,8 @@ pub struct Options {
     pub notify: Option<PathBuf>,
     /// State of an earlier image.
     pub resume: Option<RawFd>,
+    /// The cgroup that we were started in is ours to divide.
+    pub delegated: bool,
     /// A guest daemon's door, in place of a listener.
     pub guest: Option<GuestOptions>,
     /// `-v` flags, for the next image.
@@ -81,11 +83,16 @@ pub struct GuestOptions {
 
 /// How `--check-state` ends when all is well. Not 0: any program might end so.
 pub const STATE_UNDERSTOOD: u8 = 100;
+/// How it ends where another program has started it in place of becoming it.
+pub const NOT_ITSELF: u8 = 101;
 
 /// Checks that the state in a descriptor can be read by this binary: what a running daemon asks before it becomes us.
-pub fn check_state(number: RawFd) -> Result<()> {
+pub fn check_state(number: RawFd) -> Result<u8> {
     let fd = files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?;
-    saved::read(fd).map(drop)
+    saved::read(fd)?;
+    // The daemon has made what it started the leader of a session. A script under our name that does not `exec` us keeps that for
+    // itself, and would keep the daemon's children for itself, too.
+    Ok(if process::leads_its_session() { STATE_UNDERSTOOD } else { NOT_ITSELF })
 }
 
 /// Serves until told to end.
@@ -195,8 +202,7 @@ impl Daemon {
             interceptors,
         };
         let in_use = saved.iter().flat_map(|saved| &saved.callers).filter_map(|caller| caller.cgroup.as_deref());
-        // A container's cgroups are its manager's affair.
-        let cgroups = if guest.is_some() { Cgroups::none() } else { Cgroups::start(&in_use.collect::<Vec<_>>()) };
+        let cgroups = if options.delegated { Cgroups::start(&in_use.collect::<Vec<_>>()) } else { Cgroups::none() };
         let mut daemon = Daemon {
             context,
             policy,

@@ -4,10 +4,9 @@ use crate::sys::{check, check_len};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// What makes a file the same file: device and inode.
@@ -163,8 +162,6 @@ pub fn become_null_standard() -> io::Result<()> {
 
 /// Gives our standard error an open description of its own that never blocks, where it is a pipe or a terminal: a reader that
 /// has stopped, or a Ctrl-S, costs log lines then, and not the daemon. Others who share the old description notice nothing.
-/// A socket cannot be opened anew. One that leads to a name is the journal's, and this service's alone; one without may be half of
-/// a pair that a whole login writes to, as sshd(8) has it, and is left as it is.
 pub fn unblock_standard_error() {
     use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
     let blocks = |about: std::fs::Metadata| about.file_type().is_fifo() || matches!(standard(2), Standard::Terminal(_));
@@ -173,11 +170,6 @@ pub fn unblock_standard_error() {
         && let Ok(own) = File::options().append(true).custom_flags(flags).open("/proc/self/fd/2")
     {
         let _ = become_standard(own.into(), 2);
-    }
-    if let Ok(socket) = io::stderr().as_fd().try_clone_to_owned().map(UnixStream::from)
-        && socket.peer_addr().is_ok_and(|peer| peer.as_pathname().is_some())
-    {
-        let _ = socket.set_nonblocking(true);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::process::environment;
 use crate::proto::channel::Channel;
 use crate::proto::message::{self, Code, Past, Refusal};
 use crate::server::caller::{Caller, Child};
-use crate::server::daemon::{Daemon, LAST_WORDS_MS, STATE_UNDERSTOOD, op_text};
+use crate::server::daemon::{Daemon, LAST_WORDS_MS, NOT_ITSELF, STATE_UNDERSTOOD, op_text};
 use crate::server::errors::Errors;
 use crate::server::guests::Guests;
 use crate::server::listener::Listener;
@@ -98,10 +98,19 @@ impl Daemon {
         if self.reloading.is_none() {
             return;
         }
-        if end == End::Code(STATE_UNDERSTOOD) {
-            if self.reloading.take().is_some_and(|r| r.again) { self.begin_reload() } else { self.become_next() }
-        } else {
-            self.abandon_reload("the new binary does not understand this daemon's state; restart the daemon when nothing runs");
+        match end {
+            End::Code(STATE_UNDERSTOOD) => {
+                if self.reloading.take().is_some_and(|r| r.again) {
+                    self.begin_reload()
+                } else {
+                    self.become_next()
+                }
+            }
+            End::Code(NOT_ITSELF) => {
+                let path = self.context.own_executable.to_string_lossy().into_owned();
+                self.abandon_reload(&format!("the new binary would be the child of a script, {path}, and what runs would be lost; let the script 'exec' it"));
+            }
+            _ => self.abandon_reload("the new binary does not understand this daemon's state; restart the daemon when nothing runs"),
         }
     }
 
