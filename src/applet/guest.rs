@@ -30,7 +30,7 @@ Usage: bkt-guest --entry [OPTIONS] [CMD ARGS…]
 
   --reconnect         come back to the host's daemon when the link is lost, instead of ending
   --idle-timeout S    end after S seconds without a message and without a run (default: 300; 0: never)
-  --name NAME         what this container is called (default: as its runtime says)
+  --name NAME         what this container is called (default: as its runtime and the host say)
   --socket PATH       the host's socket (default: $BKT_SOCKET, $XDG_RUNTIME_DIR/bkt/host.sock, …)
   -v                  one line for each operation; -vv: with arguments
   -h, --help          this text
@@ -152,11 +152,12 @@ fn daemon_arguments(typed: &Typed) -> Vec<Vec<u8>> {
     args
 }
 
+/// What this container is called, where anything here says so (the host knows better), and the place for its links.
 fn places(call: &Call, typed: &Typed) -> Result<(Vec<u8>, Places)> {
-    let name = typed.name.clone().or_else(|| container::name(&call.invocation));
-    let name = name.ok_or_else(|| Error::new("nothing says what this container is called; say it with --name"))?;
+    let name = typed.name.clone().or_else(|| container::name(&call.invocation)).unwrap_or_default();
     let own = PathBuf::from(OsString::from_vec(process::own_path()?.into_bytes()));
-    let places = Places::make(&paths::runtime_directory(&call.invocation, process::user()), &name, own)?;
+    let runtime = paths::runtime_directory(&call.invocation, process::user());
+    let places = if name.is_empty() { Places::make(&runtime, &container::hostname(), own)? } else { Places::make(&runtime, &name, own)? };
     Ok((name, places))
 }
 

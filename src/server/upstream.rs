@@ -28,6 +28,7 @@ pub type OnGranted = Box<dyn Fn(&[&str])>;
 /// What a guest daemon is started with.
 pub struct Wanted {
     pub sockets: Vec<PathBuf>,
+    /// What it is called, where that is known here.
     pub container: Vec<u8>,
     /// Come back when the link is lost.
     pub reconnect: bool,
@@ -100,8 +101,9 @@ impl Upstream {
         Upstream { wanted, release, attempts: Attempts::default(), state: State::Waiting { at: now }, told, active_ms: now, idle: true, failure: None }
     }
 
+    /// For people.
     pub fn container(&self) -> &[u8] {
-        &self.wanted.container
+        if self.wanted.container.is_empty() { b"this container" } else { &self.wanted.container }
     }
 
     /// Whether nothing more will come from the host.
