@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use support::boxed::{Boxed, Guest, enter, find_below, is_listed};
-use support::peer::{Account, Peer, assert_asleep, assert_says, run};
+use support::peer::{Account, Peer, assert_asleep, assert_says};
 use support::pty::{self, Terminal};
 use support::{Client, Host, TempDir, caller, complaint, eventually, kill, lives, number_in, op_id_at_end, stdout, text};
 
