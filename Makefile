@@ -44,6 +44,7 @@ check: ## format, clippy with warnings as errors, the rules of the house
 	$(CARGO) fmt --check
 	$(CARGO) clippy $(FOR) --all-targets -- -D warnings
 	$(CARGO) clippy $(FOR) --lib --no-default-features -- -D warnings
+	$(CARGO) check --quiet --locked --manifest-path fuzz/Cargo.toml --no-default-features --target-dir "$(OUT)/fuzz"
 	$(CARGO) test --locked --profile testing --target $(TARGET) --test house
 
 test: ## everything, on both static variants; installs from Debian's packages what the tests need

@@ -17,8 +17,8 @@ fn ctrl_z_and_fg_twice() {
         t.send("\x1a");
         t.expect("Stopped");
         t.expect("READY> ");
-        t.send("fg\r");
-        t.expect("read b");
+        t.fg();
+        t.wait_until_raw();
     }
     t.send("one\r");
     t.expect("got one");

@@ -17,7 +17,9 @@ fn whole(asked: [&str; 5], policy: &str) -> Vec<u8> {
 fn seeds() -> Vec<Vec<u8>> {
     let policy = |words: &str| format!(r#"{{"listeners": {{"host": {words}}}}}"#);
     let rules = r#"{"host_exec": {"default": "deny", "rules": [{"allow": "ls", "arguments": ["-l", "a*b", "**"]}, {"deny": "/opt/*"}, {"allow": "p\\*"}]}}"#;
+    let dev = r#"{"listeners": {"container:dev": {"host_exec": {"rules": [{"allow": "ls"}]}, "notify": "allow", "enter": ["web"], "users": "same"}}}"#;
     vec![
+        whole(["ls", "-l", "", "/bin/ls", "/usr/bin/ls"], dev),
         whole(["ls", "-l", "axb", "/bin/ls", "/usr/bin/ls"], &policy(rules)),
         whole(["/opt/x", "", "", "/bin/x", "/opt/x"], &policy(r#"{"host_exec": {"default": "allow", "rules": [{"deny": "podman"}]}}"#)),
         whole(["../x", "a", "b", "", ""], &policy(r#"{"notify": "deny", "clipboard": "allow", "xdg_open": {"default": "allow", "schemes": ["https"]}}"#)),
@@ -51,23 +53,28 @@ fuzz_target!(init: { seed(&seeds()); }, |data: &[u8]| {
     };
     let arguments = [first, second];
     let asked = Asked { name, arguments: &arguments, found, real };
-    let judged = policy.judge(asked);
-    if policy.allows_every_command() {
-        assert_eq!(judged, Judgement::Allowed);
-    }
-    if policy.allows_no_command() {
-        assert_ne!(judged, Judgement::Allowed);
-    }
-    if judged == Judgement::Allowed && policy.denies_by_default() {
-        assert!(policy.allowed().next().is_some(), "allowed, and nothing says so");
-        // What the name finds may be it; what lies elsewhere under the same name is not, unless a path is allowed.
-        if name.contains(&b'/') && name != found {
-            assert!(policy.allowed().any(|words| words.starts_with('/')), "a path of the caller's");
+    for container in [None, Some("dev"), Some("unnamed, for it has a blank")] {
+        let listener = policy.listener(container);
+        let judged = listener.judge(asked);
+        if listener.allows_every_command() {
+            assert_eq!(judged, Judgement::Allowed);
         }
+        if listener.allows_no_command() {
+            assert_ne!(judged, Judgement::Allowed);
+        }
+        if judged == Judgement::Allowed && listener.denies_by_default() {
+            assert!(listener.allowed().next().is_some(), "allowed, and nothing says so");
+            // What the name finds may be it; what lies elsewhere under the same name is not, unless a path is allowed.
+            if name.contains(&b'/') && name != found {
+                assert!(listener.allowed().any(|words| words.starts_with('/')), "a path of the caller's");
+            }
+        }
+        if let Judgement::Denied(Some(words)) = &judged {
+            assert!(!words.chars().any(char::is_control));
+        }
+        assert_eq!(listener.judge(asked), judged, "the same is judged the same");
+        assert!(listener.schemes().split(',').all(|scheme| !scheme.eq_ignore_ascii_case("file")));
     }
-    if let Judgement::Denied(Some(words)) = &judged {
-        assert!(!words.chars().any(char::is_control));
-    }
-    assert_eq!(policy.judge(asked), judged, "the same is judged the same");
-    assert!(policy.schemes().split(',').all(|scheme| !scheme.eq_ignore_ascii_case("file")));
+    let nobody = policy.listener(Some("unnamed, for it has a blank"));
+    assert!(nobody.allows_no_command() && !nobody.allows_notify() && !nobody.allows_clipboard() && !nobody.allows_open() && !nobody.enters(b"dev"));
 });

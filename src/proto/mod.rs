@@ -1,7 +1,7 @@
 //! The wire: frames, messages, and a channel that carries both with their descriptors.
 //!
-//! May import: floors 0 and 1. Read `frame` first (the layout that never changes), then `message` (what is said), then
-//! `channel` (how it gets across without trusting the peer).
+//! May import: floors 0 and 1. Read `frame` first (the layout that never changes), then `message` (what is said) and
+//! `refusal` (what is answered where it is not done), then `channel` (how it gets across without trusting the peer).
 //!
 //! ```text
 //! client                                   server
@@ -26,3 +26,4 @@ pub mod capability;
 pub mod channel;
 pub mod frame;
 pub mod message;
+pub mod refusal;
