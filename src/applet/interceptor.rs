@@ -5,7 +5,7 @@ use crate::client::local::{self, Side};
 use crate::client::run::{self, Command, Outcome, WantPty};
 use crate::desktop::programs::Programs;
 use crate::error::{Error, Result};
-use crate::exit::End;
+use crate::exit::{self, End};
 use crate::paths;
 use crate::proto::capability::Capability;
 use std::ffi::{CStr, CString};
@@ -48,7 +48,13 @@ pub enum Asked {
 pub fn ask(call: &Call, capability: Capability, request: Request) -> Result<Asked> {
     let command = Command { args: request.words, extra: request.files, capability, hello: Some(RELEASE), pty: WantPty::Never, not_on_own_side: true, ..Command::default() };
     Ok(match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
-        Outcome::Ended(end) => Asked::Ended(end),
+        Outcome::Ended(end) => {
+            // No desktop's program ends so: it is ours over there that has failed, and has said why.
+            if let End::Code(code @ exit::FAILED..=exit::NOT_FOUND) = end {
+                call.tell_failure("failed", code);
+            }
+            Asked::Ended(end)
+        }
         Outcome::SameSide => Asked::Here,
         Outcome::NoDaemon { path, why } => match local::side(&call.invocation) {
             Side::Host => Asked::Here,
