@@ -6,7 +6,7 @@ mod support;
 use bkt::proto::message::{self, kind};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use support::boxed::{self, Boxed, FakeHost, Guest, enter, find_below, is_listed};
@@ -506,6 +506,66 @@ fn a_reload_of_the_host_keeps_guests_and_what_runs_there() {
     assert!(!guest.log().contains("is lost"), "{}", guest.log());
     drop(run.stdin.take());
     assert_eq!(run.wait().unwrap().code(), Some(9));
+}
+
+/// `make install` of a newer version, where the container sees the same file.
+#[test]
+fn a_guest_becomes_the_version_that_was_installed_when_the_host_has_and_nothing_runs_in_it() {
+    let bin = TempDir::new();
+    let installed = bin.0.join("bkt");
+    support::copy_bkt(&installed);
+    let host = Host::start_with(|command| {
+        let mut installed = Command::new(&installed);
+        installed.arg0("bkt-hostd").arg("-v").env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        installed.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        *command = installed;
+    });
+    let boxed = Boxed::of(&host);
+    let before = boxed.traces();
+    // Held open here, it is another file for certain: its number is not given again.
+    let old = fs::File::open(boxed.path("/bin/bkt")).unwrap();
+    let guest = boxed.guest("dev", &[]).ready(&host);
+    let version_of =
+        || text(&host.bkt(["--no-delegate", "ps"]).output().unwrap().stdout).lines().find_map(|line| Some(line.strip_prefix("dev ")?.split_whitespace().next()?.to_string()));
+    let pid = guest.pid();
+    let mut run = Client(enter(&host, "dev", ["sh", "-c", "read a; exit 9"]).stdin(Stdio::piped()).spawn().unwrap());
+    find_below(guest.bwrap.id(), "sh");
+
+    let fresh = bin.0.join("fresh");
+    support::other_version(&fresh);
+    for old in [&installed, &guest.boxed.path("/bin/bkt")] {
+        let copied = Command::new("cp").arg(&fresh).arg(old.with_extension("new")).status().unwrap();
+        assert!(copied.success());
+        fs::rename(old.with_extension("new"), old).unwrap();
+    }
+    assert!(host.bkt(["admin", "daemon", "reload"]).output().unwrap().status.success());
+    assert_eq!(version_of().as_deref(), Some(env!("CARGO_PKG_VERSION")), "not while something runs");
+    let doctor = Command::new(&fresh).arg0("bkt").arg("doctor").env("BKT_SOCKET", host.socket()).env("HOME", &host.dir.0).output().unwrap();
+    assert_says(&doctor.stdout, &format!("the guest daemon of dev is version {}, this bkt 9.9.9", env!("CARGO_PKG_VERSION")));
+    assert_says(&doctor.stdout, " dev:$(bkt enter dev -- readlink /proc/");
+    drop(run.stdin.take());
+    assert_eq!(run.wait().unwrap().code(), Some(9));
+    eventually("it is the new one", || version_of().as_deref() == Some("9.9.9"));
+    assert_eq!(find_below(guest.bwrap.id(), "bkt"), pid, "in the same process");
+    assert_eq!(enter(&host, "dev", ["sh", "-c", "exit 3"]).status().unwrap().code(), Some(3));
+    drop(old);
+    kill(pid, libc::SIGTERM);
+    let mut guest = guest;
+    assert_eq!(guest.wait().code(), Some(0));
+    assert_eq!(guest.boxed.traces(), before, "nothing is left behind by either");
+}
+
+/// What the policy grants changes with a reload; a guest's links change with it.
+#[test]
+fn after_a_reload_a_guest_has_the_links_that_are_granted_then() {
+    let host = Host::start();
+    let guest = Guest::of(&host, "dev");
+    eventually("all links are there", || links(&guest.boxed).contains(&"notify-send".to_string()));
+    fs::create_dir_all(host.dir.0.join(".config/bkt")).unwrap();
+    fs::write(host.dir.0.join(".config/bkt/policy.json"), r#"{"listeners": {"host": {"notify": "deny", "clipboard": "deny"}}}"#).unwrap();
+    stdout(host.bkt(["admin", "daemon", "reload"]).output().unwrap());
+    eventually("two are left", || links(&guest.boxed) == ["host-exec", "xdg-open"]);
+    assert_eq!(enter(&host, "dev", ["sh", "-c", "exit 3"]).status().unwrap().code(), Some(3));
 }
 
 #[test]

@@ -16,6 +16,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+fn owned(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(str::to_string).collect()
+}
+
 /// What is told of the name that somebody claims.
 const MAX_TOLD_BYTES: usize = 64;
 
@@ -29,7 +33,6 @@ impl Daemon {
             },
         };
         let (accepted, rejected) = self.granted(id).judge(&offer.hello.capabilities);
-        let owned = |names: Vec<&str>| names.into_iter().map(str::to_string).collect();
         let now = process::monotonic_ms();
         let guest = Guest { id, name, release: offer.hello.release.to_string(), returns: offer.returns, since_ms: now, accepted: owned(accepted), rejected: owned(rejected) };
         match self.guests.on_offer(guest, now) {
@@ -71,10 +74,26 @@ impl Daemon {
 
     fn welcome(&mut self, guest: &Guest) {
         log::info!("{} has a guest daemon, version {}", shown(&guest.name), guest.release);
+        self.greet(guest);
+        self.on(guest.id, Event::Serves);
+    }
+
+    /// After a reload: who we are now, and what the policy grants now.
+    pub(super) fn greet_again(&mut self) {
+        let mut all: Vec<Guest> = self.guests.iter().cloned().collect();
+        for guest in &mut all {
+            let wanted = [&guest.accepted[..], &guest.rejected].concat();
+            let (accepted, rejected) = self.granted(guest.id).judge(&wanted.iter().map(String::as_str).collect::<Vec<_>>());
+            [guest.accepted, guest.rejected] = [accepted, rejected].map(owned);
+            self.guests.update(guest);
+            self.greet(guest);
+        }
+    }
+
+    fn greet(&mut self, guest: &Guest) {
         let [accepted, rejected] = [&guest.accepted, &guest.rejected].map(|names| names.iter().map(String::as_str).collect());
         let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
         self.reply(guest.id, &answer, vec![]);
-        self.on(guest.id, Event::Serves);
     }
 
     pub(super) fn on_guest_gone(&mut self, id: u64) {
