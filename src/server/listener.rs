@@ -10,6 +10,7 @@ use crate::sys::socket;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -100,11 +101,16 @@ impl Listener {
         path == self.path && about.is_some_and(|about| Some(FileId { device: about.dev(), inode: about.ino() }) == self.file)
     }
 
-    /// Takes a container's socket away, if it is still ours. Its directory stays: a container that has it mounted finds the next
-    /// daemon's socket in it, and would look into a directory of no name otherwise.
+    /// Takes a container's socket away, if it is still ours. Its directory stays where a container that runs has it mounted, which
+    /// finds the next daemon's socket in it, and would look into a directory of no name otherwise.
     pub fn remove_from_container(&self) {
         if identity(&self.path).ok().is_some_and(|now| Some(now) == self.file) {
             let _ = fs::remove_file(&self.path);
+        }
+        let Some(directory) = self.path.parent() else { return };
+        if !is_mounted_elsewhere(directory) {
+            // The one above as soon as it is empty.
+            let _ = fs::remove_dir(directory).and_then(|()| fs::remove_dir(directory.with_file_name("")));
         }
     }
 
@@ -142,7 +148,7 @@ impl Listener {
 
     /// Removes what we made: the file if it is still ours, the refuge, the directory once it is empty.
     pub fn remove(&self) {
-        handed::remove_all(&paths::handed(&self.path));
+        handed::remove_shares(&paths::handed(&self.path));
         let (Some(ours), Some(directory)) = (self.file, self.path.parent()) else { return };
         // Without the lock another daemon could put its socket there between the look and the removal.
         let Ok(_lock) = lock(directory, || Ok(())) else { return };
@@ -168,6 +174,23 @@ fn already_running(path: &Path) -> Error {
 
 fn identity(path: &Path) -> io::Result<FileId> {
     fs::symlink_metadata(path).map(|about| FileId { device: about.dev(), inode: about.ino() })
+}
+
+/// Whether a process in another mount namespace has a mount of this directory, proc_pid_mountinfo(5): of one with the same name, at
+/// least, for how the path begins depends on what is mounted where.
+fn is_mounted_elsewhere(directory: &Path) -> bool {
+    let mut parts = directory.iter().rev();
+    let (Some(name), Some(above)) = (parts.next(), parts.next()) else { return false };
+    let root = [b"/", above.as_bytes(), b"/", name.as_bytes(), b" "].concat();
+    let namespace = |process: &Path| fs::metadata(process.join("ns/mnt")).map(|about| about.ino()).ok();
+    let mut seen = vec![namespace(Path::new("/proc/self"))];
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    processes.filter(|process| process.join("mountinfo").exists()).any(|process| {
+        let of = namespace(&process);
+        let is_new = !seen.contains(&of);
+        seen.push(of);
+        is_new && fs::read(process.join("mountinfo")).is_ok_and(|text| text.windows(root.len()).any(|part| part == root))
+    })
 }
 
 /// The directory, 0700 and ours: whoever else could write there could put a socket of theirs in our place.
