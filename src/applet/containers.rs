@@ -20,7 +20,7 @@ const MAX_NAMED: usize = 12;
 pub struct Known {
     pub name: String,
     id: String,
-    /// In its manager's word: `running`, `exited`, `created`, …
+    /// In one word: `running`, `exited`, `created`, …
     pub state: String,
 }
 
@@ -44,9 +44,15 @@ fn read(said: &[u8]) -> Option<Vec<Known>> {
     let text = String::from_utf8_lossy(said);
     let one = |line: &str| {
         let mut fields = line.splitn(3, '\t').map(str::to_string);
-        Some(Known { id: fields.next()?, state: fields.next()?, name: fields.next()? })
+        Some(Known { id: fields.next()?, state: word(&fields.next()?), name: fields.next()? })
     };
     text.lines().map(one).collect()
+}
+
+/// docker says `running` where podman says `Up 3 minutes`, and `exited` for `Exited (0) 2 hours ago`.
+fn word(state: &str) -> String {
+    let first = state.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+    if first == "up" { "running".to_string() } else { first }
 }
 
 /// Why a container cannot be entered: it is not there, as far as they know who could enter it.
@@ -69,8 +75,8 @@ mod tests {
 
     #[test]
     fn a_line_is_a_container_and_anything_else_is_no_answer() {
-        let all = read(b"0123\trunning\tdev\nabcd\texited\tweb\n").unwrap();
-        assert_eq!(all.iter().map(|k| [&*k.id, &*k.state, &*k.name].join(" ")).collect::<Vec<_>>(), ["0123 running dev", "abcd exited web"]);
+        let all = read(b"0123\trunning\tdev\nabcd\tExited (0) 2 hours ago\tweb\nef01\tUp 3 minutes\tdb\n").unwrap();
+        assert_eq!(all.iter().map(|k| [&*k.id, &*k.state, &*k.name].join(" ")).collect::<Vec<_>>(), ["0123 running dev", "abcd exited web", "ef01 running db"]);
         assert!(read(b"").unwrap().is_empty() && read(b"Error: no\n").is_none());
     }
 }
