@@ -4,6 +4,7 @@ use crate::checks::{self, Finding, Level, Mend};
 use crate::error::{Error, Result, reason};
 use crate::handed;
 use crate::paths;
+use crate::server::origin;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::REFUGE_MODE;
 use crate::sys::socket;
@@ -22,6 +23,9 @@ const CONTAINER_BACKLOG: i32 = 256;
 
 /// How long another daemon may take to make its socket before we give up; making one takes well below a millisecond.
 const LOCK_TRIES: u32 = 200;
+
+/// What is read of a list of mounts: a thousand and more.
+const MAX_MOUNTS_BYTES: u64 = 1024 * 1024;
 
 /// A listening socket and, where we made it, its file.
 #[derive(Debug)]
@@ -182,15 +186,18 @@ fn is_mounted_elsewhere(directory: &Path) -> bool {
     let mut parts = directory.iter().rev();
     let (Some(name), Some(above)) = (parts.next(), parts.next()) else { return false };
     let root = [b"/", above.as_bytes(), b"/", name.as_bytes(), b" "].concat();
-    let namespace = |process: &Path| fs::metadata(process.join("ns/mnt")).map(|about| about.ino()).ok();
-    let mut seen = vec![namespace(Path::new("/proc/self"))];
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    processes.filter(|process| process.join("mountinfo").exists()).any(|process| {
-        let of = namespace(&process);
-        let is_new = !seen.contains(&of);
-        seen.push(of);
-        is_new && fs::read(process.join("mountinfo")).is_ok_and(|text| text.windows(root.len()).any(|part| part == root))
-    })
+    let mut seen = vec![None, origin::id(std::process::id(), "ns/mnt")];
+    for pid in origin::processes() {
+        let namespace = origin::id(pid, "ns/mnt");
+        // Many processes, few namespaces.
+        if !seen.contains(&namespace) {
+            seen.push(namespace);
+            if origin::read(pid, "mountinfo", MAX_MOUNTS_BYTES).windows(root.len()).any(|part| part == root) {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// The directory, 0700 and ours: whoever else could write there could put a socket of theirs in our place.

@@ -43,69 +43,92 @@ pub fn of(connection: BorrowedFd<'_>, root: FileId) -> Origin {
 /// which the kernel knows: a root may lie on a file system whose answer would never come.
 fn is_of_host(pid: u32, root: FileId) -> bool {
     let theirs = id(pid, "ns/user");
-    theirs.is_some() && theirs == files::file_id(c"/proc/self/ns/user").ok() && id(pid, "root") == Some(root)
+    theirs.is_some() && theirs == id(std::process::id(), "ns/user") && id(pid, "root") == Some(root)
 }
 
 fn in_container(pid: u32) -> Origin {
-    let own = fs::read("/proc/self/cgroup").unwrap_or_default();
-    let of_cgroup = |pid| container::of_other(&read(pid, "cgroup"), &own);
-    let named = of_cgroup(pid);
+    let own = read(std::process::id(), "cgroup", MAX_BYTES);
+    let of_cgroup = |pid| container::of_other(&read(pid, "cgroup", MAX_BYTES), &own);
     // One that a container has in itself is none of ours. All this the kernel answers by itself; nothing of the process's is touched
     // that could keep us waiting.
-    let ours = files::file_id(c"/proc/self/ns/pid").ok();
-    let is_ours = |pid: &u32| read(*pid, "comm").trim_ascii_end() == MONITOR.as_bytes() && id(*pid, "ns/pid") == ours && of_cgroup(*pid).is_none();
-    let monitor = |pid: u32| Some(pid).filter(is_ours).and_then(monitored);
-    let above = std::iter::successors(Some(pid), |pid| parent(*pid)).take(MAX_ABOVE);
-    let of_monitor = || above.filter_map(monitor).last();
-    match named {
-        Some(name) if !container::is_id(&name) => Origin::Container { name: without_escapes(&name), id: vec![] },
-        Some(id) => {
-            let its = |(name, of): (Vec<u8>, Vec<u8>)| (of == id).then_some(name);
+    let ours = id(std::process::id(), "ns/pid");
+    let monitor = |pid: u32| {
+        let is_ours = read(pid, "comm", MAX_BYTES).trim_ascii_end() == MONITOR.as_bytes() && id(pid, "ns/pid") == ours && of_cgroup(pid).is_none();
+        if is_ours { monitored(pid) } else { None }
+    };
+    let named = of_cgroup(pid);
+    if let Some(name) = named.as_deref().filter(|name| !container::is_id(name)) {
+        return Origin::Container { name: without_escapes(name), id: vec![] };
+    }
+    // The uppermost: those below it the container may have made.
+    let (mut found, mut at) = (None, Some(pid));
+    for _ in 0..MAX_ABOVE {
+        let Some(pid) = at else { break };
+        found = monitor(pid).or(found);
+        at = parent(pid);
+    }
+    match (named, found) {
+        (None, None) => Origin::Unknown,
+        (None, Some((name, id))) => Origin::Container { name, id },
+        (Some(id), Some((name, of))) if of == id => Origin::Container { name, id },
+        (Some(id), _) => {
             // A process that its starter has left behind has nobody above it any more.
-            let name = of_monitor().and_then(its).or_else(|| processes().filter_map(monitor).find_map(its));
-            Origin::Container { name: name.unwrap_or_default(), id }
+            let its = processes().into_iter().find_map(|pid| monitor(pid).filter(|(_, of)| *of == id));
+            Origin::Container { name: its.map_or_else(Vec::new, |(name, _)| name), id }
         }
-        None => of_monitor().map_or(Origin::Unknown, |(name, id)| Origin::Container { name, id }),
     }
 }
 
 /// The name and the id of the container that a conmon watches over.
 fn monitored(pid: u32) -> Option<(Vec<u8>, Vec<u8>)> {
-    let line = read(pid, "cmdline");
+    let line = read(pid, "cmdline", MAX_BYTES);
     let after = |option: &[u8]| line.split(|b| *b == 0).skip_while(|word| *word != option).nth(1).map(<[u8]>::to_vec);
     Some((after(b"-n")?, after(b"-c")?))
 }
 
 /// The number in its stat, behind the name in parentheses, proc_pid_stat(5).
 fn parent(pid: u32) -> Option<u32> {
-    let stat = read(pid, "stat");
+    let stat = read(pid, "stat", MAX_BYTES);
     let behind = stat.iter().rposition(|b| *b == b')')?;
     let number = stat[behind..].split(|b| *b == b' ').nth(2)?;
     std::str::from_utf8(number).ok()?.parse().ok().filter(|pid| *pid > 0)
 }
 
-fn processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+/// All that are seen here.
+pub fn processes() -> Vec<u32> {
+    let mut all = vec![];
+    if let Ok(entries) = fs::read_dir("/proc") {
+        for entry in entries {
+            let number: Option<u32> = entry.ok().and_then(|entry| entry.file_name().to_str()?.parse().ok());
+            all.extend(number);
+        }
+    }
+    all
 }
 
-fn read(pid: u32, what: &str) -> Vec<u8> {
+/// The beginning of a process's file in /proc; nothing where it may not be read.
+pub fn read(pid: u32, what: &str, most: u64) -> Vec<u8> {
     let mut text = vec![];
     if let Ok(file) = File::open(format!("/proc/{pid}/{what}")) {
-        let _ = file.take(MAX_BYTES).read_to_end(&mut text);
+        let _ = file.take(most).read_to_end(&mut text);
     }
     text
 }
 
-fn id(pid: u32, what: &str) -> Option<FileId> {
+/// What one of its links in /proc leads to.
+pub fn id(pid: u32, what: &str) -> Option<FileId> {
     files::file_id(&CString::new(format!("/proc/{pid}/{what}")).ok()?).ok()
 }
 
 /// systemd writes a hyphen in a unit's name as `\x2d`, systemd.unit(5).
 fn without_escapes(name: &[u8]) -> Vec<u8> {
-    let parts: Vec<&[u8]> = name.split(|b| *b == b'\\').collect();
-    let plain = |part: &[u8]| part.strip_prefix(b"x2d").map_or_else(|| [b"\\", part].concat(), |rest| [b"-", rest].concat());
-    parts.iter().enumerate().flat_map(|(at, part)| if at == 0 { part.to_vec() } else { plain(part) }).collect()
+    let (mut plain, mut rest) = (vec![], name);
+    while let Some((first, after)) = rest.split_first() {
+        let hyphen = rest.strip_prefix(br"\x2d");
+        plain.push(if hyphen.is_some() { b'-' } else { *first });
+        rest = hyphen.unwrap_or(after);
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -119,7 +142,7 @@ mod tests {
         assert_eq!(of(a.as_fd(), files::file_id(c"/").unwrap()), Origin::Host);
         assert_ne!(of(a.as_fd(), FileId::default()), Origin::Host, "with another root");
         assert_eq!(parent(std::process::id()), Some(std::os::unix::process::parent_id()));
-        assert!(processes().any(|pid| pid == std::process::id()));
+        assert!(processes().contains(&std::process::id()));
     }
 
     #[test]
