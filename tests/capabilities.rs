@@ -559,6 +559,45 @@ fn a_host_without_a_desktop_says_so() {
     let output = sandbox.sh("podbox-clipboard types").output().unwrap();
     let said = text(&output.stderr);
     assert!(!output.status.success() && (said.contains("neither Wayland nor X runs there") || said.contains("the host's /")), "{said}");
+    // A script is told of that, too, and not of a command's own end.
+    let told = stdout(sandbox.sh("BKT_FAILURE_FD=9 /names/podbox-clipboard get 9>&1 2>/dev/null; BKT_FAILURE_FD=9 /names/host-exec sh -c 'exit 125' 9>&1; true").output().unwrap());
+    assert!(told.starts_with("failed 125 op-") && told.lines().count() == 1, "{told:?}");
+}
+
+#[test]
+fn who_uses_the_clipboard_without_end_takes_his_own_room_alone() {
+    let screen = Screen::start();
+    let host = Host::start_with(|command| {
+        set_policy(command, r#"{"listeners": {"container:dev": {"clipboard": "allow"}}}"#);
+        command.env("DISPLAY", &screen.display);
+    });
+    let of_container = host.dir.0.join("bkt/containers/dev/host.sock");
+    let words = [&b"set"[..], b""].join(&0);
+    let (reading, _writing) = std::io::pipe().unwrap();
+    // Its content never comes.
+    let start = || {
+        let peer = Peer::connect_to(&of_container);
+        let mut request = Run { capability: Capability::Clipboard as u8, ..run(&words) };
+        request.streams[0] = Stream::Passed;
+        peer.send(&message::encode(&request, 1, None), &[reading.as_fd()]);
+        peer
+    };
+    let hold = |mut peer: Peer| {
+        peer.expect(message::kind::Started);
+        peer
+    };
+    let mut held: Vec<Peer> = (0..4).map(|_| hold(start())).collect();
+    let mut one_more = start();
+    let (code, sentence, _) = one_more.refusal();
+    assert!(code == Code::Busy && sentence.contains("4 callers use the clipboard already"), "{sentence}");
+    // Of the user's own socket there is room.
+    stdout(given(&mut Sandbox::new(&host, NAMES).command(&["/names/podbox-clipboard", "set"]), b"mine"));
+    held.clear();
+    eventually("there is room again", || {
+        let mut peer = start();
+        let refused = peer.answer().is_some_and(|answer| answer.kind == message::kind::Refused && text(&answer.body).contains("already"));
+        !refused
+    });
 }
 
 // ---- commands, and who may what

@@ -6,8 +6,8 @@ mod support;
 use bkt::proto::message::{self, kind};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 use support::boxed::{self, Boxed, FakeHost, Guest, enter, find_below, is_listed};
 use support::peer::{assert_asleep, assert_says};
@@ -72,7 +72,7 @@ fn without_a_command_it_is_a_login_shell() {
 fn a_login_shell_at_a_terminal_has_job_control() {
     let host = Host::start();
     let boxed = Boxed::of(&host);
-    let mut terminal = Terminal::run(boxed.command(&["/bin/bkt-guest", "--entry", "--name", "dev"]).env("TERM", "xterm"));
+    let mut terminal = Terminal::run(boxed.named("dev", &["/bin/bkt-guest", "--entry", "--name", "dev"]).env("TERM", "xterm"));
     terminal.expect("$ ");
     terminal.send("echo $0 $(tty)\r");
     terminal.expect("-sh /dev/");
@@ -91,7 +91,7 @@ fn a_login_shell_at_a_terminal_has_job_control() {
 fn the_daemon_is_detached_and_nobodys_child_but_process_1s() {
     let host = Host::start();
     let boxed = Boxed::of(&host);
-    let mut child = boxed.command(&["/bin/bkt-guest", "--entry", "--name", "dev", "sleep", "1000"]);
+    let mut child = boxed.named("dev", &["/bin/bkt-guest", "--entry", "--name", "dev", "sleep", "1000"]);
     support::caller::by_itself(&mut child);
     let mut child = Client(child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     eventually("the guest is there", || is_listed(&host, "dev"));
@@ -122,8 +122,12 @@ fn the_command_finds_the_links_first_in_its_path() {
 fn what_is_wrong_with_the_daemon_does_not_keep_the_command_from_starting() {
     let nobody = nobody();
     let boxed = Boxed::new(&nobody.0);
+    // Files where the directories for its links would be.
+    for path in ["/run/bkt", "/run/user"] {
+        fs::write(boxed.path(path), "").unwrap();
+    }
     let output = boxed.command(&["/bin/bkt-guest", "--entry", "sh", "-c", "exit 3"]).output().unwrap();
-    complaint(&output, 3, "nothing says what this container is called");
+    complaint(&output, 3, "/bin: Not a directory");
     let usage = boxed.command(&["/bin/bkt-guest"]).output().unwrap();
     complaint(&usage, 125, "--entry or --daemon");
 }
@@ -170,6 +174,42 @@ fn a_difference_in_version_is_one_warning_that_names_both_and_the_remedy() {
         let warnings: Vec<String> = guest.log().lines().filter(|line| line.contains("WARN")).map(str::to_string).collect();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("9.8.7") && warnings[0].contains(env!("CARGO_PKG_VERSION")) && warnings[0].contains("install the same bkt"), "{warnings:?}");
+    }
+}
+
+const NAMELESS: &str = "the host sees no container of podman's or the like here that it could name: give this one a socket of its own, by \"container:bank\" in ";
+
+/// Commands that are meant for a container go to whoever has its name: who has it, the host sees by itself.
+#[test]
+fn a_name_is_given_to_the_container_that_has_it_and_to_nobody_else() {
+    let host = Host::start();
+    let refused = |mut command: Command, sentence: &str| {
+        let output = command.output().unwrap();
+        complaint(&output, 125, sentence);
+    };
+    let guest = |name: &'static str| ["/bin/bkt-guest", "--daemon", "--name", name];
+    let boxed = Boxed::of(&host);
+    refused(boxed.named("dev", &guest("bank")), "this is the container dev, as the host sees it, and not bank; start it with --name dev");
+    refused(boxed.command(&guest("bank")), NAMELESS);
+    // A conmon of the container's own makes nothing of it, nor does a user namespace with the host's root.
+    let fake = ["/conmon", "-c", boxed::ID, "-n", "bank", "/bin/bkt-guest", "--daemon", "--name", "bank"];
+    refused(boxed.named("dev", &fake), "this is the container dev, as the host sees it, and not bank");
+    refused(boxed.command(&fake), NAMELESS);
+    // The host's root, but for what a guest writes to.
+    for (namespaces, sentence) in [(&["--dev-bind"][..], "a guest daemon runs in a container, and this is the host itself"), (&["--unshare-user", "--dev-bind"], NAMELESS)] {
+        let mut here = Command::new("bwrap");
+        here.args(namespaces).args(["/", "/", "--tmpfs", "/run", support::BKT, "bkt-guest", "--daemon", "--name", "bank"]);
+        here.env("BKT_SOCKET", host.socket()).env("BKT_LOG_FORMAT", "text");
+        refused(here, sentence);
+    }
+    assert!(!is_listed(&host, "bank") && !is_listed(&host, "dev"));
+    // By its id it is the same container, and without a name as well.
+    for claim in [&["--name", &boxed::ID[..12]][..], &[]] {
+        let mut guest = boxed.named("dev", &[&["/bin/bkt-guest", "--daemon"], claim].concat());
+        let _guest = Client(guest.stderr(Stdio::null()).spawn().unwrap());
+        eventually("dev is there", || is_listed(&host, "dev"));
+        drop(_guest);
+        eventually("dev has gone", || !is_listed(&host, "dev"));
     }
 }
 
@@ -405,7 +445,7 @@ fn a_second_daemon_in_the_same_container_takes_nothing_of_the_firsts_away() {
     let host = Host::start();
     let boxed = Boxed::of(&host);
     let script = "bkt-guest --daemon --name dev & while ! [ -e /run/bkt/bin/host-exec ]; do sleep 0.05; done; bkt-guest --daemon --name dev; echo $?; ls /run/bkt/bin | grep host; kill %1; wait";
-    let output = boxed.command(&["/bin/sh", "-c", script]).output().unwrap();
+    let output = boxed.named("dev", &["/bin/sh", "-c", script]).output().unwrap();
     assert_eq!(stdout(output), "125\nhost-exec\n");
 }
 
@@ -466,6 +506,66 @@ fn a_reload_of_the_host_keeps_guests_and_what_runs_there() {
     assert!(!guest.log().contains("is lost"), "{}", guest.log());
     drop(run.stdin.take());
     assert_eq!(run.wait().unwrap().code(), Some(9));
+}
+
+/// `make install` of a newer version, where the container sees the same file.
+#[test]
+fn a_guest_becomes_the_version_that_was_installed_when_the_host_has_and_nothing_runs_in_it() {
+    let bin = TempDir::new();
+    let installed = bin.0.join("bkt");
+    support::copy_bkt(&installed);
+    let host = Host::start_with(|command| {
+        let mut installed = Command::new(&installed);
+        installed.arg0("bkt-hostd").arg("-v").env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        installed.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        *command = installed;
+    });
+    let boxed = Boxed::of(&host);
+    let before = boxed.traces();
+    // Held open here, it is another file for certain: its number is not given again.
+    let old = fs::File::open(boxed.path("/bin/bkt")).unwrap();
+    let guest = boxed.guest("dev", &[]).ready(&host);
+    let version_of =
+        || text(&host.bkt(["--no-delegate", "ps"]).output().unwrap().stdout).lines().find_map(|line| Some(line.strip_prefix("dev ")?.split_whitespace().next()?.to_string()));
+    let pid = guest.pid();
+    let mut run = Client(enter(&host, "dev", ["sh", "-c", "read a; exit 9"]).stdin(Stdio::piped()).spawn().unwrap());
+    find_below(guest.bwrap.id(), "sh");
+
+    let fresh = bin.0.join("fresh");
+    support::other_version(&fresh);
+    for old in [&installed, &guest.boxed.path("/bin/bkt")] {
+        let copied = Command::new("cp").arg(&fresh).arg(old.with_extension("new")).status().unwrap();
+        assert!(copied.success());
+        fs::rename(old.with_extension("new"), old).unwrap();
+    }
+    assert!(host.bkt(["admin", "daemon", "reload"]).output().unwrap().status.success());
+    assert_eq!(version_of().as_deref(), Some(env!("CARGO_PKG_VERSION")), "not while something runs");
+    let doctor = Command::new(&fresh).arg0("bkt").arg("doctor").env("BKT_SOCKET", host.socket()).env("HOME", &host.dir.0).output().unwrap();
+    assert_says(&doctor.stdout, &format!("the guest daemon of dev is version {}, this bkt 9.9.9", env!("CARGO_PKG_VERSION")));
+    assert_says(&doctor.stdout, " dev:$(bkt enter dev -- readlink /proc/");
+    drop(run.stdin.take());
+    assert_eq!(run.wait().unwrap().code(), Some(9));
+    eventually("it is the new one", || version_of().as_deref() == Some("9.9.9"));
+    assert_eq!(find_below(guest.bwrap.id(), "bkt"), pid, "in the same process");
+    assert_eq!(enter(&host, "dev", ["sh", "-c", "exit 3"]).status().unwrap().code(), Some(3));
+    drop(old);
+    kill(pid, libc::SIGTERM);
+    let mut guest = guest;
+    assert_eq!(guest.wait().code(), Some(0));
+    assert_eq!(guest.boxed.traces(), before, "nothing is left behind by either");
+}
+
+/// What the policy grants changes with a reload; a guest's links change with it.
+#[test]
+fn after_a_reload_a_guest_has_the_links_that_are_granted_then() {
+    let host = Host::start();
+    let guest = Guest::of(&host, "dev");
+    eventually("all links are there", || links(&guest.boxed).contains(&"notify-send".to_string()));
+    fs::create_dir_all(host.dir.0.join(".config/bkt")).unwrap();
+    fs::write(host.dir.0.join(".config/bkt/policy.json"), r#"{"listeners": {"host": {"notify": "deny", "clipboard": "deny"}}}"#).unwrap();
+    stdout(host.bkt(["admin", "daemon", "reload"]).output().unwrap());
+    eventually("two are left", || links(&guest.boxed) == ["host-exec", "xdg-open"]);
+    assert_eq!(enter(&host, "dev", ["sh", "-c", "exit 3"]).status().unwrap().code(), Some(3));
 }
 
 #[test]

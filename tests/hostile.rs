@@ -49,6 +49,31 @@ fn slowest_of(runs: usize, host: &Host) -> Duration {
 }
 
 #[test]
+fn however_much_runs_the_answer_of_how_it_is_fits_and_says_how_much() {
+    let host = Host::start();
+    peer::raise_descriptor_limit(2_000);
+    let directory = TempDir::new();
+    let program = directory.0.join("x".repeat(255 - directory.0.as_os_str().len().min(200)));
+    std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+    let words = [program.as_os_str().as_encoded_bytes(), b"1000", b""].join(&0);
+    let mut all: Vec<Peer> = (0..600).map(|_| Peer::connect(&host)).collect();
+    all.iter().for_each(|peer| peer.say(&run(&words), None));
+    for peer in &mut all {
+        while peer.answer().expect("it starts").kind != kind::Started {}
+    }
+    let shown = host.bkt(["admin", "daemon", "status"]).output().unwrap();
+    assert_says(&shown.stdout, "running: 600\n");
+    assert_says(&shown.stdout, " more\n");
+    // Sixteen at once, of one that reads later.
+    let mut patient = Peer::connect(&host);
+    (0..16).for_each(|_| patient.say(&message::StatusRequest {}, None));
+    patient.wait_taken();
+    (0..16).for_each(|_| drop(patient.expect(kind::Status)));
+    drop(all);
+    eventually("all have ended", || host.children().is_empty());
+}
+
+#[test]
 fn what_is_no_frame_is_refused_by_name_with_the_operations_id_and_one_line() {
     let host = Host::start();
     let account = Account::open(&host);

@@ -79,7 +79,7 @@ pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
         status.descriptors,
         status.descriptor_limit,
         cgroup(status),
-        status.running.len(),
+        status.running.len() + status.untold,
     );
     if !status.policy.is_empty() {
         text.push_str(&format!("policy:  {}\n", shown(&status.policy)));
@@ -96,6 +96,9 @@ pub fn describe_running(text: &mut String, status: &ask::Status) {
         let op = run.op.map_or_else(String::new, |op| op.to_string());
         let terminal = if run.terminal { "terminal" } else { "-" };
         text.push_str(&format!("  {op}  pid {:<8} {:>10}  {terminal:8}  {}\n", run.pid, duration(run.since_ms), shown(&run.name)));
+    }
+    if status.untold > 0 {
+        text.push_str(&format!("  and {} more\n", status.untold));
     }
 }
 
@@ -122,6 +125,7 @@ pub enum State {
         policy: Option<String>,
         policy_error: Option<String>,
         running: Vec<Run>,
+        untold: usize,
     },
     /// Asked by a container's own socket, where no more is told.
     #[serde(rename = "reserved")]
@@ -178,6 +182,7 @@ impl State {
                 policy: some(shown(&status.policy)),
                 policy_error: some(status.policy_error.clone()),
                 running: status.running.iter().map(Run::of).collect(),
+                untold: status.untold,
             },
         }
     }

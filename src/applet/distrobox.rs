@@ -1,7 +1,7 @@
 //! A `distrobox` shim: a container's program. Known by the directory it was executed in, so that host shims pay nothing for it.
 
 use crate::applet::shim::Asked;
-use crate::applet::{Call, shim};
+use crate::applet::{Call, containers, shim};
 use crate::client::local;
 use crate::client::run::{self, Command, Outcome};
 use crate::container::{self, Side};
@@ -131,6 +131,10 @@ pub fn by_tool(name: &str, container: &str, program: &CStr, args: &[&CStr], call
         Ok(env) => env,
         Err(e) => return e,
     };
+    // distrobox-enter would offer to make it, and wait for an answer.
+    if let Some(missing) = containers::missing(call, container) {
+        return Error::with_code(format!("{name}: {}", missing.text), missing.code);
+    }
     let is_terminal = |number| matches!(files::standard(number), Standard::Terminal(_));
     let directory = local::directory(invocation);
     let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();

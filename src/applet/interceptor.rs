@@ -6,7 +6,7 @@ use crate::client::local;
 use crate::client::run::{Command, WantPty};
 use crate::desktop::programs::Programs;
 use crate::error::{Error, Result};
-use crate::exit::End;
+use crate::exit::{self, End};
 use crate::paths;
 use crate::proto::capability::Capability;
 use std::ffi::CString;
@@ -39,7 +39,12 @@ impl Request {
 
 pub fn ask(call: &Call, capability: Capability, request: Request) -> Result<Asked> {
     let command = Command { args: request.words, extra: request.files, capability, hello: Some(RELEASE), pty: WantPty::Never, not_on_own_side: true, ..Command::default() };
-    shim::ask(call, &command)
+    let asked = shim::ask(call, &command)?;
+    // No desktop's program ends so: it is ours over there that has failed, and has said why.
+    if let Asked::Ended(End::Code(code @ exit::FAILED..=exit::NOT_FOUND)) = asked {
+        call.tell_failure("failed", code);
+    }
+    Ok(asked)
 }
 
 /// For a name that the host has a program of: on the host itself it becomes that program, and without a daemon another bridge

@@ -14,6 +14,7 @@ mod commands;
 mod commands;
 #[cfg(feature = "tools")]
 mod complete;
+mod containers;
 mod distrobox;
 #[cfg(feature = "tools")]
 mod doctor;
@@ -106,9 +107,7 @@ pub fn run(invocation: Invocation) -> End {
     let entry = find(&mut call.invocation);
     entry(&call).unwrap_or_else(|error| {
         output::complain(&format!("bkt: {} ({op})", error.text));
-        if let Some(number) = call.invocation.var(FAILURE_FD) {
-            output::tell(number, &format!("{} {} {op}\n", error.word, error.code));
-        }
+        call.tell_failure(error.word, error.code);
         End::Code(error.code)
     })
 }
@@ -157,6 +156,13 @@ struct Before {
 }
 
 impl Call {
+    /// For scripts, see [`FAILURE_FD`].
+    fn tell_failure(&self, word: &str, code: u8) {
+        if let Some(number) = self.invocation.var(FAILURE_FD) {
+            output::tell(number, &format!("{word} {code} {}\n", self.op));
+        }
+    }
+
     /// What was typed after the name.
     fn typed(&self) -> Vec<OsString> {
         self.invocation.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()).to_os_string()).collect()

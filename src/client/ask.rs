@@ -32,6 +32,8 @@ pub struct Status {
     /// The daemon's root directory is ours: this is its side.
     pub same_side: bool,
     pub running: Vec<Running>,
+    /// So many more run.
+    pub untold: usize,
     pub seen: Vec<Seen>,
     /// The oldest first.
     pub errors: Vec<Failed>,
@@ -112,6 +114,7 @@ fn owned(frame: &Frame) -> Result<Status> {
         policy_error: status.policy_error.to_string(),
         same_side: files::file_id(c"/").is_ok_and(|root| (root.device, root.inode) == status.root),
         running: running.collect(),
+        untold: status.untold as usize,
         seen: seen.collect(),
         errors: errors.collect(),
     })

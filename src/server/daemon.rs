@@ -243,7 +243,7 @@ impl Daemon {
         }
         for failure in failures {
             log::error!("{failure}");
-            daemon.errors.note(None, now, Code::Internal, &failure);
+            daemon.errors.note(None, now, Code::Internal, &failure, None);
         }
         daemon.notify(&format!("READY=1\nMAINPID={}\nSTATUS=listening at {}", std::process::id(), daemon.options.socket.display()));
         Ok(daemon)

@@ -82,6 +82,13 @@ impl Guests {
         self.all.iter().find(|guest| guest.name == name)
     }
 
+    /// What is granted to one has changed.
+    pub fn update(&mut self, guest: &Guest) {
+        if let Some(known) = self.all.iter_mut().find(|known| known.id == guest.id) {
+            known.clone_from(guest);
+        }
+    }
+
     pub fn on_offer(&mut self, guest: Guest, now: u64) -> Verdict {
         if guest.name.is_empty() || guest.name.len() > MAX_NAME_BYTES || guest.name.iter().any(|b| *b < b' ' || *b == b'/' || *b == 127) {
             return Verdict::Refuse(Refusal::new(Code::BadRequest, "the name of the container is empty, too long, or no name; give it one with --name"));

@@ -66,7 +66,7 @@ impl Daemon {
     fn on_not_started(&mut self, id: u64, refusal: Refusal) {
         if let Some(caller) = self.callers.get(id) {
             log::info!(op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
-            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text);
+            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text, caller.container.clone());
         }
         self.on(id, Event::NotStarted(refusal));
     }
@@ -193,7 +193,7 @@ impl Daemon {
         {
             let text = format!("{} ran out of memory; the kernel has killed it, with all that it had started", shown(&caller.name));
             log::warn!(op_id:% = op_text(caller.op); "{text}");
-            self.errors.note(caller.op, process::monotonic_ms(), Code::Internal, &text);
+            self.errors.note(caller.op, process::monotonic_ms(), Code::Internal, &text, caller.container.clone());
         }
     }
 

@@ -126,7 +126,7 @@ impl Daemon {
     /// A reload that failed is over, for the supervisor and for who asked for it.
     fn go_on(&mut self, why: &str) {
         log::error!("reload: {why}; this daemon goes on as it is");
-        self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"));
+        self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"), None);
         self.notify("READY=1");
         for id in std::mem::take(&mut self.reload_asked) {
             self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("not reloaded: {why}; the daemon goes on as it is"))));
@@ -139,6 +139,7 @@ impl Daemon {
         for id in asked {
             self.reply(*id, &message::Reloaded { from, to, running: running as u32, waiting: waiting as u32 }, vec![]);
         }
+        self.greet_again();
     }
 
     /// Says whether a reload was asked for once more.
@@ -213,7 +214,7 @@ impl Daemon {
         }
         let (_, refused) = self.policy.told();
         if !refused.is_empty() {
-            self.errors.note(None, process::monotonic_ms(), Code::Internal, refused);
+            self.errors.note(None, process::monotonic_ms(), Code::Internal, refused, None);
         }
         for caller in saved.callers {
             let id = caller.id;

@@ -1,0 +1,153 @@
+//! Where a caller is, as the kernel and the programs that run containers tell it. Nothing is believed that a container could say of
+//! itself: what lies in its file system it writes, and its processes call themselves what they like.
+//!
+//! podman's containers each have a conmon on this side, whose arguments are the container's name and id: it is above the
+//! container's processes, or its id is the one that their cgroup is named after. Other managers name the cgroup after the container.
+
+use crate::container;
+use crate::sys::files::{self, FileId};
+use crate::sys::socket;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// The program that podman leaves with each container, conmon(8).
+const MONITOR: &str = "conmon";
+/// Processes above one another: more than there ever are, and not for ever.
+const MAX_ABOVE: usize = 64;
+/// What is read of one file in /proc. A conmon's arguments are 2 KiB, and begin with what is looked for.
+const MAX_BYTES: u64 = 16 * 1024;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// The daemon's own side.
+    Host,
+    /// A container; its name is empty where only its id is known.
+    Container { name: Vec<u8>, id: Vec<u8> },
+    /// Elsewhere, and nobody on this side has a name for it: a sandbox by hand, or a process that /proc does not show (`hidepid`).
+    Unknown,
+}
+
+/// The origin of whoever connected; `root` is the root directory of this side.
+pub fn of(connection: BorrowedFd<'_>, root: FileId) -> Origin {
+    let looked = socket::peer(connection).and_then(|peer| Ok((peer.pid, socket::peer_process(connection)?)));
+    let Ok((pid @ 1.., process)) = looked else { return Origin::Unknown };
+    let origin = if is_of_host(pid, root) { Origin::Host } else { in_container(pid) };
+    // Should it have ended meanwhile, this was not told of it.
+    if socket::has_ended(process.as_fd()) { Origin::Unknown } else { origin }
+}
+
+/// Whether a process is this side's: in our user namespace, and with our root directory. The root alone says little: who has a user
+/// namespace of its own can make any directory its root, also the host's where the container sees that. And first the namespace,
+/// which the kernel knows: a root may lie on a file system whose answer would never come.
+fn is_of_host(pid: u32, root: FileId) -> bool {
+    let theirs = id(pid, "ns/user");
+    theirs.is_some() && theirs == id(std::process::id(), "ns/user") && id(pid, "root") == Some(root)
+}
+
+fn in_container(pid: u32) -> Origin {
+    let own = read(std::process::id(), "cgroup", MAX_BYTES);
+    let of_cgroup = |pid| container::of_other(&read(pid, "cgroup", MAX_BYTES), &own);
+    // One that a container has in itself is none of ours. All this the kernel answers by itself; nothing of the process's is touched
+    // that could keep us waiting.
+    let ours = id(std::process::id(), "ns/pid");
+    let monitor = |pid: u32| {
+        let is_ours = read(pid, "comm", MAX_BYTES).trim_ascii_end() == MONITOR.as_bytes() && id(pid, "ns/pid") == ours && of_cgroup(pid).is_none();
+        if is_ours { monitored(pid) } else { None }
+    };
+    let named = of_cgroup(pid);
+    if let Some(name) = named.as_deref().filter(|name| !container::is_id(name)) {
+        return Origin::Container { name: without_escapes(name), id: vec![] };
+    }
+    // The uppermost: those below it the container may have made.
+    let (mut found, mut at) = (None, Some(pid));
+    for _ in 0..MAX_ABOVE {
+        let Some(pid) = at else { break };
+        found = monitor(pid).or(found);
+        at = parent(pid);
+    }
+    match (named, found) {
+        (None, None) => Origin::Unknown,
+        (None, Some((name, id))) => Origin::Container { name, id },
+        (Some(id), Some((name, of))) if of == id => Origin::Container { name, id },
+        (Some(id), _) => {
+            // A process that its starter has left behind has nobody above it any more.
+            let its = processes().into_iter().find_map(|pid| monitor(pid).filter(|(_, of)| *of == id));
+            Origin::Container { name: its.map_or_else(Vec::new, |(name, _)| name), id }
+        }
+    }
+}
+
+/// The name and the id of the container that a conmon watches over.
+fn monitored(pid: u32) -> Option<(Vec<u8>, Vec<u8>)> {
+    let line = read(pid, "cmdline", MAX_BYTES);
+    let after = |option: &[u8]| line.split(|b| *b == 0).skip_while(|word| *word != option).nth(1).map(<[u8]>::to_vec);
+    Some((after(b"-n")?, after(b"-c")?))
+}
+
+/// The number in its stat, behind the name in parentheses, proc_pid_stat(5).
+fn parent(pid: u32) -> Option<u32> {
+    let stat = read(pid, "stat", MAX_BYTES);
+    let behind = stat.iter().rposition(|b| *b == b')')?;
+    let number = stat[behind..].split(|b| *b == b' ').nth(2)?;
+    std::str::from_utf8(number).ok()?.parse().ok().filter(|pid| *pid > 0)
+}
+
+/// All that are seen here.
+pub fn processes() -> Vec<u32> {
+    let mut all = vec![];
+    if let Ok(entries) = fs::read_dir("/proc") {
+        for entry in entries {
+            let number: Option<u32> = entry.ok().and_then(|entry| entry.file_name().to_str()?.parse().ok());
+            all.extend(number);
+        }
+    }
+    all
+}
+
+/// The beginning of a process's file in /proc; nothing where it may not be read.
+pub fn read(pid: u32, what: &str, most: u64) -> Vec<u8> {
+    let mut text = vec![];
+    if let Ok(file) = File::open(format!("/proc/{pid}/{what}")) {
+        let _ = file.take(most).read_to_end(&mut text);
+    }
+    text
+}
+
+/// What one of its links in /proc leads to.
+pub fn id(pid: u32, what: &str) -> Option<FileId> {
+    files::file_id(&CString::new(format!("/proc/{pid}/{what}")).ok()?).ok()
+}
+
+/// systemd writes a hyphen in a unit's name as `\x2d`, systemd.unit(5).
+fn without_escapes(name: &[u8]) -> Vec<u8> {
+    let (mut plain, mut rest) = (vec![], name);
+    while let Some((first, after)) = rest.split_first() {
+        let hyphen = rest.strip_prefix(br"\x2d");
+        plain.push(if hyphen.is_some() { b'-' } else { *first });
+        rest = hyphen.unwrap_or(after);
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn our_own_process_is_of_the_host_and_has_a_parent() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        assert_eq!(of(a.as_fd(), files::file_id(c"/").unwrap()), Origin::Host);
+        assert_ne!(of(a.as_fd(), FileId::default()), Origin::Host, "with another root");
+        assert_eq!(parent(std::process::id()), Some(std::os::unix::process::parent_id()));
+        assert!(processes().contains(&std::process::id()));
+    }
+
+    #[test]
+    fn a_units_name_is_read_as_its_user_wrote_it() {
+        assert_eq!(without_escapes(br"my\x2dbox\x2dtoo"), b"my-box-too");
+        assert_eq!(without_escapes(br"plain\x41"), br"plain\x41");
+    }
+}
