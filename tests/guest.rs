@@ -12,7 +12,7 @@ use std::time::Instant;
 use support::boxed::{self, Boxed, FakeHost, Guest, enter, find_below, is_listed};
 use support::peer::{assert_asleep, assert_says};
 use support::pty::Terminal;
-use support::{Client, Host, TempDir, complaint, eventually, kill, lives, number_in, state, status_field, stdout, text};
+use support::{Client, Host, TempDir, children, complaint, eventually, kill, lives, number_in, state, status_field, stdout, text};
 
 /// A directory in which no daemon listens.
 fn nobody() -> TempDir {
@@ -177,30 +177,27 @@ fn a_difference_in_version_is_one_warning_that_names_both_and_the_remedy() {
     }
 }
 
-const NAMELESS: &str = "the host sees no container of podman's or the like here that it could name: give this one a socket of its own, by \"container:bank\" in ";
-
 /// Commands that are meant for a container go to whoever has its name: who has it, the host sees by itself.
 #[test]
 fn a_name_is_given_to_the_container_that_has_it_and_to_nobody_else() {
     let host = Host::start();
-    let refused = |mut command: Command, sentence: &str| {
-        let output = command.output().unwrap();
-        complaint(&output, 125, sentence);
-    };
+    let refused = |mut command: Command, sentence: &str| complaint(&command.output().unwrap(), 125, sentence);
     let guest = |name: &'static str| ["/bin/bkt-guest", "--daemon", "--name", name];
     let boxed = Boxed::of(&host);
     refused(boxed.named("dev", &guest("bank")), "this is the container dev, as the host sees it, and not bank; start it with --name dev");
-    refused(boxed.command(&guest("bank")), NAMELESS);
-    // A conmon of the container's own makes nothing of it, nor does a user namespace with the host's root.
+    // A conmon of the container's own makes nothing of it.
     let fake = ["/conmon", "-c", boxed::ID, "-n", "bank", "/bin/bkt-guest", "--daemon", "--name", "bank"];
     refused(boxed.named("dev", &fake), "this is the container dev, as the host sees it, and not bank");
-    refused(boxed.command(&fake), NAMELESS);
-    // The host's root, but for what a guest writes to.
-    for (namespaces, sentence) in [(&["--dev-bind"][..], "a guest daemon runs in a container, and this is the host itself"), (&["--unshare-user", "--dev-bind"], NAMELESS)] {
+    // Nor does a user namespace with the host's root, or the host itself.
+    let bank = Client(boxed.named("bank", &["/bin/sleep", "1000"]).spawn().unwrap());
+    let taken = "bank is a container that runs here, and this is not in it; take another name";
+    eventually("bank runs", || children(bank.0.id()).iter().any(|child| !children(*child).is_empty()));
+    refused(boxed.command(&guest("bank")), taken);
+    for namespaces in [&["--dev-bind"][..], &["--unshare-user", "--dev-bind"]] {
         let mut here = Command::new("bwrap");
         here.args(namespaces).args(["/", "/", "--tmpfs", "/run", support::BKT, "bkt-guest", "--daemon", "--name", "bank"]);
         here.env("BKT_SOCKET", host.socket()).env("BKT_LOG_FORMAT", "text");
-        refused(here, sentence);
+        refused(here, taken);
     }
     assert!(!is_listed(&host, "bank") && !is_listed(&host, "dev"));
     // By its id it is the same container, and without a name as well.
@@ -211,6 +208,19 @@ fn a_name_is_given_to_the_container_that_has_it_and_to_nobody_else() {
         drop(_guest);
         eventually("dev has gone", || !is_listed(&host, "dev"));
     }
+}
+
+#[test]
+fn a_sandbox_that_nobody_has_named_says_its_name_and_gives_way_to_the_container_of_that_name() {
+    let host = Host::start();
+    let mut sandbox = Boxed::of(&host).guest("dev", &["--reconnect"]).ready(&host);
+    assert_eq!(stdout(enter(&host, "dev", ["sh", "-c", "echo $INSIDE"]).output().unwrap()), "yes\n");
+    let boxed = Boxed::of(&host).with("INSIDE", "itself");
+    let mut itself = boxed.named("dev", &["/bin/bkt-guest", "--daemon"]);
+    let _itself = Client(itself.stderr(Stdio::null()).spawn().unwrap());
+    assert_eq!(sandbox.wait().code(), Some(125), "it does not come back");
+    assert_says(sandbox.log().as_bytes(), "the container dev itself has a guest daemon now; take another name");
+    assert_eq!(stdout(enter(&host, "dev", ["sh", "-c", "echo $INSIDE"]).output().unwrap()), "itself\n");
 }
 
 // ---- what it makes, and takes away

@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use support::boxed::{Boxed, Guest, enter, find_below, is_listed};
-use support::peer::{Account, Peer, assert_asleep, assert_says};
+use support::peer::{Account, Peer, assert_asleep, assert_says, run};
 use support::pty::{self, Terminal};
 use support::{Client, Host, TempDir, caller, complaint, eventually, kill, lives, number_in, op_id_at_end, stdout, text};
 
@@ -556,13 +556,16 @@ fn a_caller_or_guest_that_breaks_the_rules_is_refused_and_leaves_nothing() {
     let hello = |name: &'static [u8]| Serve { hello: Hello { release: env!("CARGO_PKG_VERSION"), container: Bytes(name), capabilities: vec![] }, returns: false };
     let enter = |name: &'static [u8]| message::encode(&Enter { container: Bytes(name), directory: None }, 0, None);
     let table: Vec<(&str, Vec<u8>, Code)> = vec![
-        ("the host itself", message::encode(&hello(b"other"), 0, None), Code::Denied),
+        ("nobody's name", message::encode(&hello(b""), 0, None), Code::Denied),
+        ("no name", message::encode(&hello(b"a/b"), 0, None), Code::BadRequest),
         ("a container without a guest", enter(b"nobody"), Code::NoGuest),
         ("a container and then nobody's kind", [enter(b"dev"), message::encode(&HandOver { bytes: Bytes(b""), directory: None }, 0, None)].concat(), Code::UnknownMethod),
         ("a container in a container", [enter(b"dev"), enter(b"dev")].concat(), Code::UnknownMethod),
         ("a guest's guest", [enter(b"dev"), message::encode(&hello(b"x"), 0, None)].concat(), Code::UnknownMethod),
         ("nonsense to a guest", [enter(b"dev"), vec![3, 0, 0, 0, 1, 1, 1, 1, 1]].concat(), Code::BadFrame),
         ("what only a host says", message::encode(&HandOver { bytes: Bytes(b""), directory: None }, 0, None), Code::UnknownMethod),
+        ("a run of a guest", [message::encode(&hello(b"other"), 0, None), message::encode(&run(b"true\0"), 0, None)].concat(), Code::BadRequest),
+        ("a container for a guest", [message::encode(&hello(b"other"), 0, None), enter(b"dev")].concat(), Code::BadRequest),
         ("descriptors that are not there", message::encode(&Enter { container: Bytes(b"dev"), directory: None }, 1, None), Code::BadDescriptors),
     ];
     let mut on_the_host = 0;

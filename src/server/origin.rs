@@ -26,16 +26,16 @@ pub enum Origin {
     /// A container; its name is empty where only its id is known.
     Container { name: Vec<u8>, id: Vec<u8> },
     /// Elsewhere, and nobody on this side has a name for it: a sandbox by hand, or a process that /proc does not show (`hidepid`).
-    Unknown,
+    Unnamed,
 }
 
 /// The origin of whoever connected; `root` is the root directory of this side.
 pub fn of(connection: BorrowedFd<'_>, root: FileId) -> Origin {
     let looked = socket::peer(connection).and_then(|peer| Ok((peer.pid, socket::peer_process(connection)?)));
-    let Ok((pid @ 1.., process)) = looked else { return Origin::Unknown };
+    let Ok((pid @ 1.., process)) = looked else { return Origin::Unnamed };
     let origin = if is_of_host(pid, root) { Origin::Host } else { in_container(pid) };
     // Should it have ended meanwhile, this was not told of it.
-    if socket::has_ended(process.as_fd()) { Origin::Unknown } else { origin }
+    if socket::has_ended(process.as_fd()) { Origin::Unnamed } else { origin }
 }
 
 /// Whether a process is this side's: in our user namespace, and with our root directory. The root alone says little: who has a user
@@ -47,16 +47,8 @@ fn is_of_host(pid: u32, root: FileId) -> bool {
 }
 
 fn in_container(pid: u32) -> Origin {
-    let own = read(std::process::id(), "cgroup", MAX_BYTES);
-    let of_cgroup = |pid| container::of_other(&read(pid, "cgroup", MAX_BYTES), &own);
-    // One that a container has in itself is none of ours. All this the kernel answers by itself; nothing of the process's is touched
-    // that could keep us waiting.
-    let ours = id(std::process::id(), "ns/pid");
-    let monitor = |pid: u32| {
-        let is_ours = read(pid, "comm", MAX_BYTES).trim_ascii_end() == MONITOR.as_bytes() && id(pid, "ns/pid") == ours && of_cgroup(pid).is_none();
-        if is_ours { monitored(pid) } else { None }
-    };
-    let named = of_cgroup(pid);
+    let here = Here::look();
+    let named = here.of_cgroup(pid);
     if let Some(name) = named.as_deref().filter(|name| !container::is_id(name)) {
         return Origin::Container { name: without_escapes(name), id: vec![] };
     }
@@ -64,18 +56,50 @@ fn in_container(pid: u32) -> Origin {
     let (mut found, mut at) = (None, Some(pid));
     for _ in 0..MAX_ABOVE {
         let Some(pid) = at else { break };
-        found = monitor(pid).or(found);
+        found = here.monitored(pid).or(found);
         at = parent(pid);
     }
     match (named, found) {
-        (None, None) => Origin::Unknown,
+        (None, None) => Origin::Unnamed,
         (None, Some((name, id))) => Origin::Container { name, id },
         (Some(id), Some((name, of))) if of == id => Origin::Container { name, id },
         (Some(id), _) => {
             // A process that its starter has left behind has nobody above it any more.
-            let its = processes().into_iter().find_map(|pid| monitor(pid).filter(|(_, of)| *of == id));
+            let its = processes().into_iter().find_map(|pid| here.monitored(pid).filter(|(_, of)| *of == id));
             Origin::Container { name: its.map_or_else(Vec::new, |(name, _)| name), id }
         }
+    }
+}
+
+/// Whether a container of this name runs here.
+pub fn is_running(name: &[u8]) -> bool {
+    let here = Here::look();
+    let is = |pid| here.monitored(pid).is_some_and(|(its, _)| its == name) || here.of_cgroup(pid).is_some_and(|its| without_escapes(&its) == name);
+    processes().into_iter().any(is)
+}
+
+/// This side, against which others are told. All this the kernel answers by itself; nothing of another process's is touched that could
+/// keep us waiting.
+struct Here {
+    cgroup: Vec<u8>,
+    processes: Option<FileId>,
+}
+
+impl Here {
+    fn look() -> Here {
+        let own = std::process::id();
+        Here { cgroup: read(own, "cgroup", MAX_BYTES), processes: id(own, "ns/pid") }
+    }
+
+    /// The container's name or id, by its cgroup.
+    fn of_cgroup(&self, pid: u32) -> Option<Vec<u8>> {
+        container::of_other(&read(pid, "cgroup", MAX_BYTES), &self.cgroup)
+    }
+
+    /// What a conmon of ours watches over; one that a container has in itself is none.
+    fn monitored(&self, pid: u32) -> Option<(Vec<u8>, Vec<u8>)> {
+        let is_ours = read(pid, "comm", MAX_BYTES).trim_ascii_end() == MONITOR.as_bytes() && id(pid, "ns/pid") == self.processes && self.of_cgroup(pid).is_none();
+        if is_ours { monitored(pid) } else { None }
     }
 }
 

@@ -141,7 +141,7 @@ mod tests {
         };
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };
         let door = SavedListener { fd: 4, path: b"/y".to_vec(), file: Some((1, 3)) };
-        let guest = Guest { id: 1, name: b"dev".to_vec(), release: "1".into(), returns: true, since_ms: 5, accepted: vec!["notify".into()], rejected: vec![] };
+        let guest = Guest { id: 1, name: b"dev".to_vec(), vouched: true, release: "1".into(), returns: true, since_ms: 5, accepted: vec!["notify".into()], rejected: vec![] };
         let entering = Entering { caller: 3, guest: 1, directory: Some((4, 5)) };
         let saved = Saved {
             release: "0.1".into(),

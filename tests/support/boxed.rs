@@ -103,7 +103,7 @@ impl Boxed {
     pub fn guest(self, name: &str, options: &[&str]) -> Guest {
         let log = TempDir::new();
         let file = fs::File::create(log.0.join("log")).unwrap();
-        let mut command = self.named(name, &["/bin/bkt-guest", "--daemon", "-vv", "--name", name]);
+        let mut command = self.command(&["/bin/bkt-guest", "--daemon", "-vv", "--name", name]);
         let bwrap = command.args(options).stdout(Stdio::null()).stderr(file).spawn().unwrap();
         Guest { bwrap, boxed: self, name: name.into(), log }
     }

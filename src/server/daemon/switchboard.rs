@@ -14,7 +14,6 @@ use crate::sys::files::FileId;
 use crate::sys::process;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 fn owned(names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(str::to_string).collect()
@@ -25,42 +24,41 @@ const MAX_TOLD_BYTES: usize = 64;
 
 impl Daemon {
     pub(super) fn on_offer(&mut self, id: u64, offer: &message::Serve<'_>) {
-        let name = match self.heed(id, offer.hello.container.0) {
-            Some(own) => own.as_bytes().to_vec(),
+        let (name, vouched) = match self.heed(id, offer.hello.container.0) {
+            Some(own) => (own.as_bytes().to_vec(), true),
             None => match self.name_of(id, offer.hello.container.0) {
-                Ok(name) => name,
+                Ok(named) => named,
                 Err(text) => return self.refuse(id, Refusal::new(Code::Denied, text)),
             },
         };
         let (accepted, rejected) = self.granted(id).judge(&offer.hello.capabilities);
         let now = process::monotonic_ms();
-        let guest = Guest { id, name, release: offer.hello.release.to_string(), returns: offer.returns, since_ms: now, accepted: owned(accepted), rejected: owned(rejected) };
+        let guest =
+            Guest { id, name, vouched, release: offer.hello.release.to_string(), returns: offer.returns, since_ms: now, accepted: owned(accepted), rejected: owned(rejected) };
         match self.guests.on_offer(guest, now) {
             Verdict::Welcome(guest) => self.welcome(&guest),
             Verdict::Ask(older) => self.reply(older, &message::Ping {}, vec![]),
+            Verdict::Replace(older, refusal) => self.refuse(older, refusal),
             Verdict::Refuse(refusal) => self.refuse(id, refusal),
         }
     }
 
-    /// The name of the container that a caller of the user's own socket is in, where it claims that one, or none: commands that are
-    /// meant for a container go to whoever has its name. Or why it does not get it.
-    fn name_of(&self, id: u64, claim: &[u8]) -> Result<Vec<u8>, String> {
+    /// The name of a caller of the user's own socket, and whether the host knows it by that; or why it does not get the one it claims.
+    /// Commands that are meant for a container go to whoever has its name: so a container has its own and no other. What nobody here
+    /// has named, a sandbox made by hand, says itself what it is called, and may not say that it is a container that runs.
+    fn name_of(&self, id: u64, claim: &[u8]) -> Result<(Vec<u8>, bool), String> {
         let claimed = if claim.is_empty() { "NAME".to_string() } else { shown(&claim[..claim.len().min(MAX_TOLD_BYTES)]) };
         if self.doors.has(claim) {
             return Err(format!("{claimed} has a socket of its own, and its guest daemon comes by that: mount …/bkt/containers/{claimed} in the place of bkt"));
         }
         match self.origin(id) {
-            Origin::Host => Err("a guest daemon runs in a container, and this is the host itself".to_string()),
-            Origin::Unknown => {
-                let policy = self.options.policy.as_deref().unwrap_or(Path::new("policy.json")).display();
-                Err(format!(
-                    "the host sees no container of podman's or the like here that it could name: give this one a socket of its own, by \"container:{claimed}\" in {policy}"
-                ))
-            }
+            Origin::Host | Origin::Unnamed if claim.is_empty() => Err("nothing says what this container is called; say it with --name".to_string()),
+            Origin::Host | Origin::Unnamed if origin::is_running(claim) => Err(format!("{claimed} is a container that runs here, and this is not in it; take another name")),
+            Origin::Host | Origin::Unnamed => Ok((claim.to_vec(), false)),
             Origin::Container { name, id } => {
                 let name = if name.is_empty() { id[..SHOWN_DIGITS.min(id.len())].to_vec() } else { name };
                 if claim.is_empty() || claim == name || claim.len() >= SHOWN_DIGITS && id.starts_with(claim) {
-                    return Ok(name);
+                    return Ok((name, true));
                 }
                 Err(format!("this is the container {}, as the host sees it, and not {claimed}; start it with --name {0}", shown(&name)))
             }
@@ -69,11 +67,12 @@ impl Daemon {
 
     fn origin(&self, id: u64) -> Origin {
         let channel = self.callers.get(id).and_then(|caller| caller.channel.as_ref());
-        channel.map_or(Origin::Unknown, |channel| origin::of(channel.as_fd(), self.context.root))
+        channel.map_or(Origin::Unnamed, |channel| origin::of(channel.as_fd(), self.context.root))
     }
 
     fn welcome(&mut self, guest: &Guest) {
-        log::info!("{} has a guest daemon, version {}", shown(&guest.name), guest.release);
+        let whose = if guest.vouched { "" } else { ", by its own word" };
+        log::info!("{} has a guest daemon, version {}{whose}", shown(&guest.name), guest.release);
         self.greet(guest);
         self.on(guest.id, Event::Serves);
     }
