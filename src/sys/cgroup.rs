@@ -31,7 +31,7 @@ impl Subtree {
     /// The one that this process was started in. The process moves into a leaf of it.
     pub fn enter() -> Option<Subtree> {
         let here = own_cgroup()?;
-        let path = subtree_around(&here)?;
+        let path = subtree_around(&here)?.to_path_buf();
         let leaf = path.join(OWN);
         if here != leaf {
             match fs::create_dir(&leaf) {
@@ -105,24 +105,18 @@ pub enum Delegated {
 /// Whether the cgroup that this process was started in is delegated to it. `resumed`: by an earlier image of it, which knew.
 pub fn is_delegated(resumed: bool) -> Delegated {
     let Some(here) = own_cgroup() else { return Delegated::No };
-    match here.file_name().and_then(OsStr::to_str) {
-        _ if resumed => {
-            if here.ends_with(OWN) {
-                Delegated::Yes
-            } else {
-                Delegated::No
-            }
-        }
-        _ if subtree_around(&here).is_some_and(|path| is_marked(&path)) => Delegated::Yes,
-        // A unit of root's is not asked for: it would have a mark.
-        Some(unit) if unit.ends_with(".service") => Delegated::Perhaps(unit.to_string()),
+    let Some(path) = subtree_around(&here) else { return Delegated::No };
+    let known = if resumed { here != path } else { is_marked(path) };
+    match path.file_name().and_then(OsStr::to_str) {
+        _ if known => Delegated::Yes,
+        Some(unit) if unit.ends_with(".service") && !resumed => Delegated::Perhaps(unit.to_string()),
         _ => Delegated::No,
     }
 }
 
-/// After a re-execution we are in the leaf already.
-fn subtree_around(here: &Path) -> Option<PathBuf> {
-    if here.ends_with(OWN) { here.parent().map(Path::to_path_buf) } else { Some(here.to_path_buf()) }
+/// What there is to be divided: where we are, or where we were before we went into the leaf.
+fn subtree_around(here: &Path) -> Option<&Path> {
+    if here.ends_with(OWN) { here.parent() } else { Some(here) }
 }
 
 /// What [`Subtree::give_back`] does, for a process that died before it could: called by a helper of its supervisor, which systemd
