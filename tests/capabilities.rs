@@ -406,6 +406,28 @@ fn a_file_of_both_sides_is_opened_by_its_path_and_one_of_the_sandbox_alone_as_a_
 }
 
 #[test]
+fn what_a_container_hands_over_by_its_own_socket_lies_apart_and_goes_with_the_daemon() {
+    let mut opener = Opener::start(r#"{"listeners": {"container:dev": {"xdg_open": {"default": "allow"}}}}"#);
+    let mut sandbox = Sandbox::new(&opener.host, NAMES);
+    let shared = TempDir::new();
+    sandbox.share(&shared.0);
+    fs::write(sandbox.path("tmp/own.txt"), "own\n").unwrap();
+    let open = |name: &str| stdout(sandbox.command(&["/names/xdg-open", name]).env("BKT_SOCKET", "/run/bkt/containers/dev/host.sock").output().unwrap());
+    open("own.txt");
+    let opened = PathBuf::from(opener.opened());
+    assert!(opened.starts_with(opener.host.dir.0.join("bkt/host.sock.files.dev")) && opened.ends_with("own.txt"), "{opened:?}");
+    assert!(handed(&opener.host).is_empty());
+    // A link is judged by what it leads to, and that is what is opened: it may lead elsewhere a moment later.
+    fs::write(shared.0.join("real.txt"), "text\n").unwrap();
+    symlink("real.txt", shared.0.join("link.txt")).unwrap();
+    open(shared.0.join("link.txt").to_str().unwrap());
+    assert_eq!(opener.opened(), shared.0.join("real.txt").display().to_string());
+    opener.host.signal_daemon(libc::SIGTERM);
+    assert!(opener.host.daemon.wait().unwrap().success());
+    assert!(!opener.host.dir.0.join("bkt").exists(), "copies, sockets and directories are gone");
+}
+
+#[test]
 fn the_host_without_xdg_open_names_the_package() {
     let programs = TempDir::new();
     let host = Host::start_with(|command| {

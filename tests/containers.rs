@@ -645,7 +645,11 @@ impl Ordinary {
              chown -Rh {USER}:{USER} {at}/home {at}/run {at}/root && exec setpriv --reuid {USER} --regid {USER} --init-groups sh -c \"$0\" \"$1\""
         );
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", &as_root, &as_user, argument]).env_clear().env("PATH", format!("{at}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+        // Rootless podman leaves processes behind for its next call; they end with their namespace.
+        command
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", &as_root, &as_user, argument])
+            .env_clear()
+            .env("PATH", format!("{at}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
         command.env("HOME", self.dir.0.join("home")).env("XDG_RUNTIME_DIR", self.dir.0.join("run")).env("SERVER_SIDE", "yes");
         let output = command.env("CONTAINERS_CONF", podman_configuration(&self.dir.0)).stdin(Stdio::null()).output().unwrap();
         eprintln!("{}", text(&output.stderr));

@@ -127,8 +127,9 @@ pub fn ps(call: &Call, args: Vec<OsString>) -> Result<End> {
             running: vec![],
             error: None,
         };
-        let rows = guests.iter().map(row).chain(all.iter().filter(|known| !has_guest(known)).map(other));
-        output::print(&document::text(&rows.collect::<Vec<_>>()));
+        let mut rows: Vec<Row> = guests.iter().map(row).collect();
+        rows.extend(all.iter().filter(|known| !has_guest(known)).map(other));
+        output::print(&document::text(&rows));
         return Ok(End::Code(0));
     }
     let mut text = format!("{:<24} {:<10} {:>14}  {}\n", "CONTAINER", "GUEST", "CONNECTED", "RUNNING");

@@ -146,7 +146,9 @@ fn become_command(call: &Call, typed: &Typed, env: &[&CStr], path: &[u8]) -> Err
 
 fn daemon_arguments(typed: &Typed) -> Vec<Vec<u8>> {
     let mut args: Vec<Vec<u8>> = vec![b"bkt-guest".to_vec(), b"--daemon".to_vec(), format!("--idle-timeout={}", typed.idle_s).into_bytes()];
-    args.extend(std::iter::repeat_n(b"-v".to_vec(), typed.verbosity.into()));
+    for _ in 0..typed.verbosity {
+        args.push(b"-v".to_vec());
+    }
     args.extend(typed.reconnect.then(|| b"--reconnect".to_vec()));
     args.extend(typed.name.iter().map(|name| [b"--name=", &name[..]].concat()));
     args.extend(typed.socket.iter().map(|socket| [b"--socket=", socket.as_os_str().as_bytes()].concat()));
@@ -158,7 +160,8 @@ fn places(call: &Call, typed: &Typed) -> Result<(Vec<u8>, Places)> {
     let name = typed.name.clone().or_else(|| container::name(&call.invocation)).unwrap_or_default();
     let own = PathBuf::from(OsString::from_vec(process::own_path()?.into_bytes()));
     let runtime = paths::runtime_directory(&call.invocation, process::user());
-    let places = if name.is_empty() { Places::make(&runtime, &container::hostname(), own)? } else { Places::make(&runtime, &name, own)? };
+    let directory = if name.is_empty() { container::hostname() } else { name.clone() };
+    let places = Places::make(&runtime, &directory, own)?;
     Ok((name, places))
 }
 
