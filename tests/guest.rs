@@ -72,7 +72,7 @@ fn without_a_command_it_is_a_login_shell() {
 fn a_login_shell_at_a_terminal_has_job_control() {
     let host = Host::start();
     let boxed = Boxed::of(&host);
-    let mut terminal = Terminal::run(boxed.named("dev", &["/bin/bkt-guest", "--entry", "--name", "dev"]).env("TERM", "xterm"));
+    let mut terminal = Terminal::run(boxed.command(&["/bin/bkt-guest", "--entry", "--name", "dev"]).env("TERM", "xterm"));
     terminal.expect("$ ");
     terminal.send("echo $0 $(tty)\r");
     terminal.expect("-sh /dev/");
@@ -91,7 +91,7 @@ fn a_login_shell_at_a_terminal_has_job_control() {
 fn the_daemon_is_detached_and_nobodys_child_but_process_1s() {
     let host = Host::start();
     let boxed = Boxed::of(&host);
-    let mut child = boxed.named("dev", &["/bin/bkt-guest", "--entry", "--name", "dev", "sleep", "1000"]);
+    let mut child = boxed.command(&["/bin/bkt-guest", "--entry", "--name", "dev", "sleep", "1000"]);
     support::caller::by_itself(&mut child);
     let mut child = Client(child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     eventually("the guest is there", || is_listed(&host, "dev"));
@@ -101,7 +101,7 @@ fn the_daemon_is_detached_and_nobodys_child_but_process_1s() {
     }
     assert_eq!(fs::read_link(format!("/proc/{daemon}/cwd")).unwrap().to_str(), Some("/"));
     assert_ne!(support::stat_field(daemon, 3), support::stat_field(command, 3), "its session is its own");
-    assert!(support::children(command).is_empty(), "the command has no child that it knows nothing of");
+    assert!(children(command).is_empty(), "the command has no child that it knows nothing of");
     assert_eq!(status_field(command, "SigIgn").unwrap(), "0000000000000000");
     assert_eq!(status_field(command, "SigBlk").unwrap(), "0000000000000000");
     kill(daemon, libc::SIGTERM);
@@ -184,14 +184,14 @@ fn a_name_is_given_to_the_container_that_has_it_and_to_nobody_else() {
     let refused = |mut command: Command, sentence: &str| complaint(&command.output().unwrap(), 125, sentence);
     let guest = |name: &'static str| ["/bin/bkt-guest", "--daemon", "--name", name];
     let boxed = Boxed::of(&host);
-    refused(boxed.named("dev", &guest("bank")), "this is the container dev, as the host sees it, and not bank; start it with --name dev");
+    let bank = Client(boxed.named("bank", &["/bin/sleep", "1000"]).spawn().unwrap());
+    eventually("bank runs", || children(bank.0.id()).iter().any(|child| !children(*child).is_empty()));
+    refused(boxed.named("teller", &guest("bank")), "this is the container teller, as the host sees it, and not bank; start it with --name teller");
     // A conmon of the container's own makes nothing of it.
     let fake = ["/conmon", "-c", boxed::ID, "-n", "bank", "/bin/bkt-guest", "--daemon", "--name", "bank"];
-    refused(boxed.named("dev", &fake), "this is the container dev, as the host sees it, and not bank");
+    refused(boxed.named("teller", &fake), "this is the container teller, as the host sees it, and not bank");
     // Nor does a user namespace with the host's root, or the host itself.
-    let bank = Client(boxed.named("bank", &["/bin/sleep", "1000"]).spawn().unwrap());
     let taken = "bank is a container that runs here, and this is not in it; take another name";
-    eventually("bank runs", || children(bank.0.id()).iter().any(|child| !children(*child).is_empty()));
     refused(boxed.command(&guest("bank")), taken);
     for namespaces in [&["--dev-bind"][..], &["--unshare-user", "--dev-bind"]] {
         let mut here = Command::new("bwrap");
@@ -199,28 +199,28 @@ fn a_name_is_given_to_the_container_that_has_it_and_to_nobody_else() {
         here.env("BKT_SOCKET", host.socket()).env("BKT_LOG_FORMAT", "text");
         refused(here, taken);
     }
-    assert!(!is_listed(&host, "bank") && !is_listed(&host, "dev"));
+    assert!(!is_listed(&host, "bank") && !is_listed(&host, "teller"));
     // By its id it is the same container, and without a name as well.
     for claim in [&["--name", &boxed::ID[..12]][..], &[]] {
-        let mut guest = boxed.named("dev", &[&["/bin/bkt-guest", "--daemon"], claim].concat());
+        let mut guest = boxed.named("teller", &[&["/bin/bkt-guest", "--daemon"], claim].concat());
         let _guest = Client(guest.stderr(Stdio::null()).spawn().unwrap());
-        eventually("dev is there", || is_listed(&host, "dev"));
+        eventually("teller is there", || is_listed(&host, "teller"));
         drop(_guest);
-        eventually("dev has gone", || !is_listed(&host, "dev"));
+        eventually("teller has gone", || !is_listed(&host, "teller"));
     }
 }
 
 #[test]
 fn a_sandbox_that_nobody_has_named_says_its_name_and_gives_way_to_the_container_of_that_name() {
     let host = Host::start();
-    let mut sandbox = Boxed::of(&host).guest("dev", &["--reconnect"]).ready(&host);
-    assert_eq!(stdout(enter(&host, "dev", ["sh", "-c", "echo $INSIDE"]).output().unwrap()), "yes\n");
+    let mut sandbox = Boxed::of(&host).guest("vault", &["--reconnect"]).ready(&host);
+    assert_eq!(stdout(enter(&host, "vault", ["sh", "-c", "echo $INSIDE"]).output().unwrap()), "yes\n");
     let boxed = Boxed::of(&host).with("INSIDE", "itself");
-    let mut itself = boxed.named("dev", &["/bin/bkt-guest", "--daemon"]);
+    let mut itself = boxed.named("vault", &["/bin/bkt-guest", "--daemon"]);
     let _itself = Client(itself.stderr(Stdio::null()).spawn().unwrap());
     assert_eq!(sandbox.wait().code(), Some(125), "it does not come back");
-    assert_says(sandbox.log().as_bytes(), "the container dev itself has a guest daemon now; take another name");
-    assert_eq!(stdout(enter(&host, "dev", ["sh", "-c", "echo $INSIDE"]).output().unwrap()), "itself\n");
+    assert_says(sandbox.log().as_bytes(), "the container vault itself has a guest daemon now; take another name");
+    assert_eq!(stdout(enter(&host, "vault", ["sh", "-c", "echo $INSIDE"]).output().unwrap()), "itself\n");
 }
 
 // ---- what it makes, and takes away
@@ -455,7 +455,7 @@ fn a_second_daemon_in_the_same_container_takes_nothing_of_the_firsts_away() {
     let host = Host::start();
     let boxed = Boxed::of(&host);
     let script = "bkt-guest --daemon --name dev & while ! [ -e /run/bkt/bin/host-exec ]; do sleep 0.05; done; bkt-guest --daemon --name dev; echo $?; ls /run/bkt/bin | grep host; kill %1; wait";
-    let output = boxed.named("dev", &["/bin/sh", "-c", script]).output().unwrap();
+    let output = boxed.command(&["/bin/sh", "-c", script]).output().unwrap();
     assert_eq!(stdout(output), "125\nhost-exec\n");
 }
 

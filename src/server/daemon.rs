@@ -25,6 +25,7 @@ use crate::server::errors::Errors;
 use crate::server::guests::Guests;
 use crate::server::listener::Listener;
 use crate::server::monitor::Order;
+use crate::server::origin::Running;
 use crate::server::plan::Context;
 use crate::server::policy::InForce;
 use crate::server::saved::{self, SavedListener};
@@ -115,6 +116,7 @@ struct Daemon {
     /// What a guest daemon has instead.
     upstream: Option<Upstream>,
     guests: Guests,
+    running: Running,
     callers: Table<Caller>,
     cgroups: Cgroups,
     /// Which caller a child belongs to.
@@ -213,6 +215,7 @@ impl Daemon {
             doors,
             upstream: guest.map(|guest| Upstream::new(guest.upstream, options.release, now)),
             guests: Guests::default(),
+            running: Running::default(),
             callers: Table::new(),
             cgroups,
             children: Vec::new(),

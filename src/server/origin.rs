@@ -16,6 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 const MONITOR: &str = "conmon";
 /// Processes above one another: more than there ever are, and not for ever.
 const MAX_ABOVE: usize = 64;
+/// How long what was seen is good for.
+const LOOK_MS: u64 = 1_000;
 /// What is read of one file in /proc. A conmon's arguments are 2 KiB, and begin with what is looked for.
 const MAX_BYTES: u64 = 16 * 1024;
 
@@ -63,19 +65,41 @@ fn in_container(pid: u32) -> Origin {
         (None, None) => Origin::Unnamed,
         (None, Some((name, id))) => Origin::Container { name, id },
         (Some(id), Some((name, of))) if of == id => Origin::Container { name, id },
-        (Some(id), _) => {
-            // A process that its starter has left behind has nobody above it any more.
-            let its = processes().into_iter().find_map(|pid| here.monitored(pid).filter(|(_, of)| *of == id));
-            Origin::Container { name: its.map_or_else(Vec::new, |(name, _)| name), id }
-        }
+        // A process that its starter has left behind has nobody above it any more; see `Running`.
+        (Some(id), _) => Origin::Container { name: vec![], id },
     }
 }
 
-/// Whether a container of this name runs here.
-pub fn is_running(name: &[u8]) -> bool {
-    let here = Here::look();
-    let is = |pid| here.monitored(pid).is_some_and(|(its, _)| its == name) || here.of_cgroup(pid).is_some_and(|its| without_escapes(&its) == name);
-    processes().into_iter().any(is)
+/// The containers that run here, name and id, as of a moment ago: to look takes milliseconds, and anybody who connects can ask for it.
+#[derive(Default)]
+pub struct Running {
+    looked_ms: Option<u64>,
+    all: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Running {
+    pub fn look(&mut self, now: u64) -> &Running {
+        if self.looked_ms.is_none_or(|at| now >= at + LOOK_MS) {
+            self.looked_ms = Some(now);
+            self.all.clear();
+            let here = Here::look();
+            let by_cgroup = |pid| here.of_cgroup(pid).filter(|name| !container::is_id(name)).map(|name| (without_escapes(&name), vec![]));
+            for one in processes().into_iter().filter_map(|pid| here.monitored(pid).or_else(|| by_cgroup(pid))) {
+                if !self.all.contains(&one) {
+                    self.all.push(one);
+                }
+            }
+        }
+        self
+    }
+
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.all.iter().any(|(its, _)| its == name)
+    }
+
+    pub fn name_of(&self, id: &[u8]) -> Option<&[u8]> {
+        self.all.iter().find(|(_, its)| its == id).map(|(name, _)| &**name)
+    }
 }
 
 /// This side, against which others are told. All this the kernel answers by itself; nothing of another process's is touched that could

@@ -46,17 +46,20 @@ impl Daemon {
     /// The name of a caller of the user's own socket, and whether the host knows it by that; or why it does not get the one it claims.
     /// Commands that are meant for a container go to whoever has its name: so a container has its own and no other. What nobody here
     /// has named, a sandbox made by hand, says itself what it is called, and may not say that it is a container that runs.
-    fn name_of(&self, id: u64, claim: &[u8]) -> Result<(Vec<u8>, bool), String> {
+    fn name_of(&mut self, id: u64, claim: &[u8]) -> Result<(Vec<u8>, bool), String> {
         let claimed = if claim.is_empty() { "NAME".to_string() } else { shown(&claim[..claim.len().min(MAX_TOLD_BYTES)]) };
         if self.doors.has(claim) {
             return Err(format!("{claimed} has a socket of its own, and its guest daemon comes by that: mount …/bkt/containers/{claimed} in the place of bkt"));
         }
-        match self.origin(id) {
+        let origin = self.origin(id);
+        let running = self.running.look(process::monotonic_ms());
+        match origin {
             Origin::Host | Origin::Unnamed if claim.is_empty() => Err("nothing says what this container is called; say it with --name".to_string()),
-            Origin::Host | Origin::Unnamed if origin::is_running(claim) => Err(format!("{claimed} is a container that runs here, and this is not in it; take another name")),
+            Origin::Host | Origin::Unnamed if running.has(claim) => Err(format!("{claimed} is a container that runs here, and this is not in it; take another name")),
             Origin::Host | Origin::Unnamed => Ok((claim.to_vec(), false)),
             Origin::Container { name, id } => {
-                let name = if name.is_empty() { id[..SHOWN_DIGITS.min(id.len())].to_vec() } else { name };
+                let unnamed = || running.name_of(&id).unwrap_or(&id[..SHOWN_DIGITS.min(id.len())]).to_vec();
+                let name = if name.is_empty() { unnamed() } else { name };
                 if claim.is_empty() || claim == name || claim.len() >= SHOWN_DIGITS && id.starts_with(claim) {
                     return Ok((name, true));
                 }
