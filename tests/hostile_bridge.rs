@@ -210,6 +210,31 @@ fn a_user_namespace_with_the_hosts_root_is_not_the_host() {
     assert_eq!(enter(&host, "dev", ["sh", "-c", "exit 3"]).status().unwrap().code(), Some(3));
 }
 
+#[test]
+fn what_another_user_calls_conmon_takes_no_name_away() {
+    let host = Host::start();
+    let conmon = host.dir.0.join("conmon");
+    program(&conmon, "cat");
+    fs::set_permissions(&host.dir.0, fs::Permissions::from_mode(0o755)).unwrap();
+    let start = |user: &str| {
+        let mut command = Command::new("setpriv");
+        command.args([&format!("--reuid={user}"), "--clear-groups"]).arg(&conmon).args(["-n", "bank", "-c", &support::boxed::ID.repeat(4)]);
+        let started = Client(command.stdin(Stdio::piped()).spawn().unwrap());
+        eventually("it has its name", || fs::read_to_string(format!("/proc/{}/comm", started.id())).unwrap() == "conmon\n");
+        started
+    };
+    let theirs = start("65534");
+    drop(guest(&host, "bank"));
+    drop(theirs);
+    // Whereas our own is podman's.
+    let _ours = start("0");
+    eventually("it is seen, a second later at most", || {
+        let mut peer = Peer::connect(&host);
+        peer.say(&serve("bank"), None);
+        peer.answer().unwrap().kind == kind::Refused
+    });
+}
+
 /// A mount whose server never answers, in namespaces of its own; whoever looks into it waits for ever.
 struct Mire(Client);
 

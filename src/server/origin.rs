@@ -6,7 +6,7 @@
 
 use crate::container;
 use crate::sys::files::{self, FileId};
-use crate::sys::socket;
+use crate::sys::{process, socket};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Read;
@@ -120,11 +120,21 @@ impl Here {
         container::of_other(&read(pid, "cgroup", MAX_BYTES), &self.cgroup)
     }
 
-    /// What a conmon of ours watches over; one that a container has in itself is none.
+    /// What a conmon of ours watches over; one that a container has in itself is none, nor is another user's, who can give any
+    /// program this name, and have its memory read from where no answer comes.
     fn monitored(&self, pid: u32) -> Option<(Vec<u8>, Vec<u8>)> {
-        let is_ours = read(pid, "comm", MAX_BYTES).trim_ascii_end() == MONITOR.as_bytes() && id(pid, "ns/pid") == self.processes && self.of_cgroup(pid).is_none();
+        let is_conmon = read(pid, "comm", MAX_BYTES).trim_ascii_end() == MONITOR.as_bytes();
+        let is_ours = is_conmon && is_trusted(pid) && id(pid, "ns/pid") == self.processes && self.of_cgroup(pid).is_none();
         if is_ours { monitored(pid) } else { None }
     }
+}
+
+/// Whether all user ids of a process are our user's, or root's, proc_pid_status(5). What runs set-user-ID keeps its caller's.
+fn is_trusted(pid: u32) -> bool {
+    let status = read(pid, "status", MAX_BYTES);
+    let ids = status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"Uid:")).unwrap_or_default();
+    let are = |user: u32| ids.trim_ascii().split(|b| *b == b'\t').all(|id| id == user.to_string().as_bytes());
+    are(process::user()) || are(0)
 }
 
 /// The name and the id of the container that a conmon watches over.
