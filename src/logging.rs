@@ -9,9 +9,15 @@ use log::kv::{Key, VisitSource};
 use log::{LevelFilter, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Serialize, Serializer};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A log file that is larger is put aside, and begun anew: some 40,000 operations. A container that is refused all day has two of them.
+const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Who reads the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,8 +30,41 @@ pub enum Format {
     Json,
 }
 
+/// A file that is standard error.
+pub struct LogFile {
+    path: PathBuf,
+    old: PathBuf,
+    /// By our count; others may write to it.
+    bytes: u64,
+}
+
+impl LogFile {
+    /// Makes a file our standard error: the log, and whatever else might be said there. `old` is where a large one is put.
+    pub fn open(path: &Path, old: &Path) -> io::Result<LogFile> {
+        if let Some(directory) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        if fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > MAX_FILE_BYTES) {
+            fs::rename(path, old)?;
+        }
+        // Arguments stand in it at -vv: it is its owner's alone. A fifo that nobody reads is an error, and not waited for.
+        let file = File::options().append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let bytes = file.metadata()?.len();
+        files::become_standard(file.into(), 2)?;
+        Ok(LogFile { path: path.to_path_buf(), old: old.to_path_buf(), bytes })
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.bytes > MAX_FILE_BYTES {
+            // Where that fails it goes on as it is, and is tried again as much later.
+            self.bytes = LogFile::open(&self.path, &self.old).map_or(0, |file| file.bytes);
+        }
+    }
+}
+
 /// Starts the log. `filter` is `BKT_LOG` (a level, or env_logger's `target=level` list); `verbosity` counts `-v`.
-pub fn start(format: Format, base: LevelFilter, verbosity: u8, filter: Option<&[u8]>) {
+pub fn start(format: Format, base: LevelFilter, verbosity: u8, filter: Option<&[u8]>, file: Option<LogFile>) {
     let mut builder = env_logger::Builder::new();
     let level = match verbosity {
         0 => base,
@@ -36,7 +75,7 @@ pub fn start(format: Format, base: LevelFilter, verbosity: u8, filter: Option<&[
     if let Some(filter) = filter.and_then(|f| std::str::from_utf8(f).ok()) {
         builder.parse_filters(filter);
     }
-    let daemon = Mutex::new(StandardError { json: format == Format::Json, lost: 0, cut: false });
+    let daemon = Mutex::new(StandardError { json: format == Format::Json, lost: 0, cut: false, file });
     builder.format(move |out, record| {
         let fields = fields(record);
         let line = match format {
@@ -59,6 +98,7 @@ struct StandardError {
     lost: u32,
     /// The reader has the beginning of a line.
     cut: bool,
+    file: Option<LogFile>,
 }
 
 impl StandardError {
@@ -82,6 +122,9 @@ impl StandardError {
         while !rest.is_empty() {
             let Ok(taken) = put_at_once(rest) else { break };
             rest = &rest[taken..];
+        }
+        if let Some(file) = &mut self.file {
+            file.grow(line.len() - rest.len());
         }
         self.cut |= !rest.is_empty() && rest.len() < line.len();
         rest.is_empty()

@@ -789,6 +789,58 @@ fn a_log_that_is_read_again_says_how_many_lines_it_has_lost() {
     assert!(records[1..].iter().all(|record| !record["message"].as_str().unwrap().contains("lost here")), "{log}");
 }
 
+/// A daemon that logs to a file in a directory of its own.
+fn with_log_file(path: &Path) -> Host {
+    Host::start_with(|daemon| {
+        daemon.arg(format!("--log-file={}", path.display()));
+    })
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_at_a_reload_costs_no_command() {
+    let dir = TempDir::new();
+    let (log, moved) = (dir.0.join("hostd.log"), dir.0.join("moved"));
+    let fifo = || assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
+    let ways: [(&str, &dyn Fn()); 2] = [("Is a directory", &|| fs::create_dir(&log).unwrap()), ("No such device", &fifo)];
+    for (reason, spoil) in ways {
+        let host = with_log_file(&log);
+        let mut waits = host.sh("read line; exit 7").stdin(Stdio::piped()).spawn().unwrap();
+        eventually("the command runs", || !host.children().is_empty());
+        fs::rename(&log, &moved).unwrap();
+        spoil();
+        let reloaded = host.bkt(["admin", "daemon", "reload"]).output().unwrap();
+        assert!(reloaded.status.success(), "{reason}: {}", text(&reloaded.stderr));
+        drop(waits.stdin.take());
+        assert_eq!(waits.wait().unwrap().code(), Some(7), "{reason}");
+        eventually("it is in the log, which goes on", || fs::read_to_string(&moved).unwrap().contains("exit status 7"));
+        let said = fs::read_to_string(&moved).unwrap();
+        assert!(said.contains("the log goes on where it was") && said.contains(reason), "{said}");
+        drop(host);
+        let _ = fs::remove_dir(&log).or_else(|_| fs::remove_file(&log));
+    }
+}
+
+#[test]
+fn a_log_file_is_begun_anew_while_the_daemon_runs_and_takes_no_more_than_twice_its_room() {
+    let dir = TempDir::new();
+    let (log, old) = (dir.0.join("hostd.log"), dir.0.join("hostd.log.old"));
+    let host = with_log_file(&log);
+    let long = [&vec![b'x'; 100 << 10][..], b"\0"].concat().repeat(10);
+    let mut asked = 0;
+    while !old.exists() {
+        let mut peer = Peer::connect(&host);
+        // Arguments stand in the log of these tests.
+        peer.say(&run(&[b"true\0", &long[..]].concat()), op(1));
+        assert_eq!(peer.exit(), SUCCESS);
+        asked += 1;
+        assert!(asked < 20, "{} bytes", fs::metadata(&log).unwrap().len());
+    }
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    assert!(size(&old) < 10 << 20 && size(&log) < 2 << 20, "{} and {}", size(&old), size(&log));
+    assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
+    eventually("the new one is written to", || fs::read_to_string(&log).unwrap().contains("exit status 7"));
+}
+
 #[test]
 fn another_user_is_refused_even_where_it_can_reach_the_socket() {
     let host = Host::start();

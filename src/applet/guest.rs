@@ -167,7 +167,7 @@ fn places(call: &Call, typed: &Typed) -> Result<(Vec<u8>, Places)> {
 
 fn serve(call: &Call, mut typed: Typed) -> Result<End> {
     let invocation = &call.invocation;
-    hostd::start_log(invocation, typed.verbosity, false)?;
+    hostd::start_log(invocation, typed.verbosity, None)?;
     let (container, places) = places(call, &typed)?;
     let (env, path) = entry::with_path_first(invocation, &places.bin());
     let (granted, replaced, made) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)), places.clone());

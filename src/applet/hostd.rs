@@ -4,7 +4,7 @@ use crate::applet::{APPLETS, Call, RELEASE, output, usage};
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::invocation::Invocation;
-use crate::logging::{self, Format};
+use crate::logging::{self, Format, LogFile};
 use crate::paths;
 use crate::process::program;
 use crate::server::daemon::{self, Options};
@@ -14,11 +14,9 @@ use crate::sys::{files, process};
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{DirBuilder, File};
 use std::io::IsTerminal;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 pub const HELP: &str = "\
@@ -32,7 +30,7 @@ and ends by SIGTERM. SIGHUP makes it re-execute its binary in place: no running 
   --socket PATH   listen there (default: $BKT_SOCKET, else $XDG_RUNTIME_DIR/bkt/host.sock)
   --log-file[=PATH]
                   append the log to a file (default: $XDG_STATE_HOME/bkt/hostd.log), opened anew by a reload;
-                  above 8 MiB it is begun anew then, and what it was is kept as NAME.old
+                  above 8 MiB it is begun anew, and what it was is kept as NAME.old
   --login-environment
                   take the environment that a login shell makes: its PATH is where commands are found
   -h, --help      this text
@@ -42,9 +40,6 @@ Environment: BKT_LOG (a level: error, warn, info, debug), BKT_LOG_FORMAT (text o
 at a terminal), SHELL, LISTEN_FDS and NOTIFY_SOCKET as set by systemd.
 Exit status: 0 after SIGTERM; 125 on failure, also where a daemon already serves.
 ";
-
-/// A log file that is larger is put aside when it is opened: some 40,000 operations.
-const MAX_LOG_BYTES: u64 = 8 * 1024 * 1024;
 
 /// What was typed.
 #[derive(Default)]
@@ -105,12 +100,16 @@ pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> 
 
 fn serve(call: &Call, typed: Typed) -> Result<End> {
     let mut flags = vec![c"-v".to_owned(); usize::from(typed.verbosity)];
-    let log_file = match typed.log_file {
-        Some(path) => Some(open_log(&call.invocation, path)?),
-        None => None,
+    let log_path = typed.log_file.map(|path| log_path(&call.invocation, path)).transpose()?;
+    let file = log_path.as_ref().map(|path| LogFile::open(path, &paths::old_log(path)).map_err(|e| Error::io(format!("open the log file {}", path.display()), &e)));
+    let (file, failure) = match file.transpose() {
+        // After a reload the earlier image's is still there, and so is all that runs.
+        Err(error) if typed.resume.is_some() => (None, Some(error)),
+        file => (file?, None),
     };
-    start_log(&call.invocation, typed.verbosity, log_file.is_some())?;
-    if let Some(path) = log_file {
+    start_log(&call.invocation, typed.verbosity, file)?;
+    failure.iter().for_each(|error| log::error!("{}; the log goes on where it was", error.text));
+    if let Some(path) = log_path {
         let option = [b"--log-file=", path.as_os_str().as_bytes()].concat();
         flags.push(CString::new(option).map_err(|_| Error::new("the log file's path contains a NUL byte"))?);
     }
@@ -158,35 +157,24 @@ fn is_delegated(invocation: &Invocation, resumed: bool) -> bool {
     }
 }
 
-pub fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {
+pub fn start_log(invocation: &Invocation, verbosity: u8, file: Option<LogFile>) -> Result<()> {
     let format = match invocation.var("BKT_LOG_FORMAT") {
         Some(b"json") => Format::Json,
         Some(b"text") => Format::Text,
         Some(other) => return Err(Error::new(format!("BKT_LOG_FORMAT={} is not understood; it is 'text' or 'json'", String::from_utf8_lossy(other)))),
-        None if !to_file && std::io::stderr().is_terminal() => Format::Text,
+        None if std::io::stderr().is_terminal() => Format::Text,
         None => Format::Json,
     };
-    logging::start(format, LevelFilter::Warn, verbosity, invocation.var("BKT_LOG"));
+    logging::start(format, LevelFilter::Warn, verbosity, invocation.var("BKT_LOG"), file);
     Ok(())
 }
 
-/// Makes a file our standard error: the log, and whatever else might be said there. The path is returned in full.
-fn open_log(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
-    let path = match path {
-        Some(path) => std::path::absolute(&path).map_err(|e| Error::io(path.display(), &e))?,
-        None => paths::log_file(invocation).ok_or_else(|| Error::new("HOME is not set: say which file, --log-file=PATH"))?,
-    };
-    let failed = |e| Error::io(format!("open the log file {}", path.display()), &e);
-    if let Some(directory) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+/// The log file that is asked for, or the usual one.
+fn log_path(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
+    match path {
+        Some(path) => std::path::absolute(&path).map_err(|e| Error::io(path.display(), &e)),
+        None => paths::log_file(invocation).ok_or_else(|| Error::new("HOME is not set: say which file, --log-file=PATH")),
     }
-    if std::fs::metadata(&path).is_ok_and(|about| about.is_file() && about.len() > MAX_LOG_BYTES) {
-        std::fs::rename(&path, paths::old_log(&path)).map_err(failed)?;
-    }
-    // Arguments stand in it at -vv: it is its owner's alone.
-    let file = File::options().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
-    files::become_standard(file.into(), 2).map_err(failed)?;
-    Ok(path)
 }
 
 /// The first of the sockets that a supervisor passes (`sd_listen_fds(3)`), if they are meant for this process.

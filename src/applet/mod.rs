@@ -170,7 +170,7 @@ impl Call {
 
     /// Starts the log of a program that people call.
     fn start_log(&self, verbosity: u8) {
-        logging::start(logging::Format::Client, LevelFilter::Warn, verbosity, self.invocation.var("BKT_LOG"));
+        logging::start(logging::Format::Client, LevelFilter::Warn, verbosity, self.invocation.var("BKT_LOG"), None);
     }
 
     fn sockets(&self) -> Vec<std::path::PathBuf> {
