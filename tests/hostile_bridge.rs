@@ -211,6 +211,19 @@ fn a_user_namespace_with_the_hosts_root_is_not_the_host() {
 }
 
 #[test]
+fn many_guests_that_are_silent_hold_up_the_list_no_longer_than_one() {
+    let host = Host::start();
+    let silent: Vec<Peer> = (0..12).map(|i| guest(&host, &format!("a{i}"))).collect();
+    let _dev = Guest::of(&host, "dev");
+    let begun = Instant::now();
+    let list = stdout(host.bkt(["--no-delegate", "ps"]).output().unwrap());
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert_eq!(list.matches("has not answered within 2 s").count(), silent.len(), "{list}");
+    let dev = list.lines().find(|line| line.starts_with("dev ")).unwrap();
+    assert!(dev.ends_with(" 0"), "who answers is heard: {dev}");
+}
+
+#[test]
 fn what_another_user_calls_conmon_takes_no_name_away() {
     let host = Host::start();
     let conmon = host.dir.0.join("conmon");

@@ -85,8 +85,8 @@ pub fn status(sockets: &[PathBuf], op: OpId) -> Result<Found> {
             let frame = exchange(Channel::new(socket), &message::StatusRequest {}, op, kind::Status, HANDSHAKE_MS)?;
             match refusal(&frame)? {
                 None => owned(&frame).map(Found::Running),
-                Some(refused) if Code::from_number(refused.code) == Code::Denied => Ok(Found::Reserved(refused.text.to_string())),
-                Some(refused) => Err(Error::new(refused.text)),
+                Some((Code::Denied, text)) => Ok(Found::Reserved(text)),
+                Some((_, text)) => Err(Error::new(text)),
             }
         }
     }
@@ -133,20 +133,19 @@ pub struct Guest {
 pub fn guests(sockets: &[PathBuf], op: OpId) -> Result<Vec<Guest>> {
     let frame = tell(sockets, &message::GuestsRequest {}, op, kind::Guests, HANDSHAKE_MS)?;
     let all: message::Guests<'_> = message::decode(frame.body()).map_err(unreadable)?;
-    let guest = |guest: &message::Guest<'_>| Guest {
-        container: guest.container.0.to_vec(),
-        release: guest.release.to_string(),
-        since_ms: guest.since_ms,
-        status: status_of_guest(sockets, guest.container, op),
-    };
-    Ok(all.guests.iter().map(guest).collect())
+    let guest = |guest: &message::Guest<'_>, status| Guest { container: guest.container.0.to_vec(), release: guest.release.to_string(), since_ms: guest.since_ms, status };
+    // All are asked before the first is waited for: many that are silent take no longer than one.
+    let asked: Vec<Result<Channel>> = all.guests.iter().map(|guest| ask_guest(sockets, guest.container, op)).collect();
+    let until = process::monotonic_ms() + HANDSHAKE_MS;
+    let status = |channel: Result<Channel>| owned(&granted(hear(channel?, kind::Status, until, HANDSHAKE_MS)?)?);
+    Ok(all.guests.iter().zip(asked).map(|(one, channel)| guest(one, status(channel))).collect())
 }
 
-fn status_of_guest(sockets: &[PathBuf], container: message::Bytes<'_>, op: OpId) -> Result<Status> {
+fn ask_guest(sockets: &[PathBuf], container: message::Bytes<'_>, op: OpId) -> Result<Channel> {
     let Connection::Made(socket) = connect::connect(sockets)? else { return Err(Error::new("the daemon has just ended")) };
     let mut channel = Channel::new(socket);
-    channel.send(&message::Enter { container, directory: None }, Some(op), vec![]).map_err(|e| Error::io("ask the daemon", &e))?;
-    owned(&ask(channel, &message::StatusRequest {}, op, kind::Status, HANDSHAKE_MS)?)
+    let sent = channel.send(&message::Enter { container, directory: None }, Some(op), vec![]).and_then(|()| channel.send(&message::StatusRequest {}, Some(op), vec![]));
+    sent.map_err(|e| Error::io("ask the daemon", &e)).map(|()| channel)
 }
 
 /// Tells the daemon to re-execute itself in place; what came of it, for people.
@@ -176,37 +175,49 @@ fn unreadable(refusal: message::Refusal) -> Error {
 
 /// One question, one answer of the kind expected, within the deadline.
 fn ask<M: Message>(channel: Channel, question: &M, op: OpId, answer: u8, within_ms: u64) -> Result<Frame> {
-    let frame = exchange(channel, question, op, answer, within_ms)?;
+    granted(exchange(channel, question, op, answer, within_ms)?)
+}
+
+fn granted(frame: Frame) -> Result<Frame> {
     match refusal(&frame)? {
         None => Ok(frame),
-        Some(refused) => Err(Error::new(refused.text)),
+        Some((_, text)) => Err(Error::new(text)),
     }
 }
 
-fn refusal(frame: &Frame) -> Result<Option<message::Refused<'_>>> {
+fn refusal(frame: &Frame) -> Result<Option<(Code, String)>> {
     if frame.header.kind != kind::Refused {
         return Ok(None);
     }
-    message::decode(frame.body()).map(Some).map_err(|r| Error::new(r.into_text()))
+    let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.into_text()))?;
+    Ok(Some((Code::from_number(refused.code), refused.text.to_string())))
 }
 
 /// The same, where the answer may be a refusal.
 fn exchange<M: Message>(mut channel: Channel, question: &M, op: OpId, answer: u8, within_ms: u64) -> Result<Frame> {
-    let deadline = process::monotonic_ms() + within_ms;
+    let until = process::monotonic_ms() + within_ms;
     channel.send(question, Some(op), vec![]).map_err(|e| Error::io("ask the daemon", &e))?;
+    hear(channel, answer, until, within_ms)
+}
+
+/// The answer to what was asked, if it comes until then.
+fn hear(mut channel: Channel, answer: u8, until: u64, within_ms: u64) -> Result<Frame> {
+    let mut late = false;
     loop {
         match channel.next_frame().map_err(unreadable)? {
             Some(frame) if frame.header.kind == answer || frame.header.kind == kind::Refused => return Ok(frame),
             Some(frame) => return Err(Error::new(format!("the daemon answered with a message of kind {}, which we do not know", frame.header.kind))),
             None => {}
         }
-        let now = process::monotonic_ms();
-        if now >= deadline {
+        if late {
             return Err(Error::new(format!("the daemon has not answered within {} s: it is stopped or overloaded", within_ms / 1000)));
         }
+        // What has come in time is read, however long others were waited for.
+        let now = process::monotonic_ms();
+        late = now >= until;
         let mut wait = Wait::with_capacity(1);
         wait.watch((), channel.as_fd(), true, channel.unsent() > 0);
-        if !wait.run(now, Some(deadline)).is_empty() && channel.flush().is_ok() && channel.fill() == Filled::End {
+        if !wait.run(now, Some(until)).is_empty() && channel.flush().is_ok() && channel.fill() == Filled::End {
             return Err(Error::new("the daemon closed the connection without an answer"));
         }
     }
