@@ -552,7 +552,7 @@ fn a_guest_becomes_the_version_that_was_installed_when_the_host_has_and_nothing_
     assert_eq!(version_of().as_deref(), Some(env!("CARGO_PKG_VERSION")), "not while something runs");
     let doctor = Command::new(&fresh).arg0("bkt").arg("doctor").env("BKT_SOCKET", host.socket()).env("HOME", &host.dir.0).output().unwrap();
     assert_says(&doctor.stdout, &format!("the guest daemon of dev is version {}, this bkt 9.9.9", env!("CARGO_PKG_VERSION")));
-    assert_says(&doctor.stdout, " dev:$(bkt enter dev -- readlink /proc/");
+    assert_says(&doctor.stdout, " dev:\"$(bkt enter dev -- readlink /proc/");
     drop(run.stdin.take());
     assert_eq!(run.wait().unwrap().code(), Some(9));
     eventually("it is the new one", || version_of().as_deref() == Some("9.9.9"));

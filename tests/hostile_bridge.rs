@@ -224,6 +224,30 @@ fn many_guests_that_are_silent_hold_up_the_list_no_longer_than_one() {
 }
 
 #[test]
+fn a_guests_words_do_nothing_to_the_terminal_of_who_lists_it_nor_its_name_to_a_shell() {
+    let host = Host::start();
+    let mut peer = Peer::connect(&host);
+    let hello = Hello { release: "9.9.9", container: Bytes(b"x;touch ran;$(touch ran)"), capabilities: vec![] };
+    peer.say(&Serve { hello, returns: false }, None);
+    peer.expect(kind::HelloAnswer);
+    for command in ["ps", "doctor"] {
+        let asks = host.bkt(["--no-delegate", command]).env("BKT_SIDE", "host").env("HOME", &host.dir.0).stdout(Stdio::piped()).spawn().unwrap();
+        let handed = peer.expect(kind::HandOver).fds.remove(0);
+        let caller = Peer { channel: bkt::proto::channel::Channel::new(handed) };
+        caller.say(&message::Refused { code: Code::Internal as u8, text: "\u{1b}]0;mine\u{7}\u{9b}2J" }, None);
+        let said = text(&asks.wait_with_output().unwrap().stdout);
+        assert!(!said.contains(['\u{1b}', '\u{7}', '\u{9b}']), "{said:?}");
+        if command == "ps" {
+            assert!(said.contains(r"\u{1b}]0;mine\u{7}\u{9b}2J"), "{said}");
+        } else {
+            let mend = said.lines().find(|line| line.contains("podman cp")).unwrap();
+            assert_eq!(mend.matches("'x;touch ran;$(touch ran)'").count(), 3, "{mend}");
+            assert_eq!(mend.matches("touch").count(), 6, "{mend}");
+        }
+    }
+}
+
+#[test]
 fn what_another_user_calls_conmon_takes_no_name_away() {
     let host = Host::start();
     let conmon = host.dir.0.join("conmon");

@@ -113,9 +113,11 @@ fn guests(call: &Call) -> Checked {
     let all = ask::guests(&call.sockets(), call.op).unwrap_or_default();
     let judge = |guest: &ask::Guest| {
         let (name, pid) = (shown(&guest.container), guest.status.as_ref().map_or(0, |status| status.pid));
-        let own = Path::new(OsStr::from_bytes(process::own_path().ok()?.to_bytes())).display().to_string();
+        let own = checks::quoted(Path::new(OsStr::from_bytes(process::own_path().ok()?.to_bytes())));
+        // What calls itself so may be a sandbox that hopes for a person's shell.
+        let word = checks::quoted(Path::new(&name));
         // Where it is the same file it does that by itself, as soon as nothing runs there.
-        let mend = format!("podman cp {own} {name}:$(bkt enter {name} -- readlink /proc/{pid}/exe) && bkt enter {name} -- true   # then it renews itself");
+        let mend = format!("podman cp {own} {word}:\"$(bkt enter {word} -- readlink /proc/{pid}/exe)\" && bkt enter {word} -- true   # then it renews itself");
         checks::daemon::release(&format!("the guest daemon of {name}"), &shown(guest.release.as_bytes()), RELEASE, Mend::ByHand(mend))
     };
     Checked { check: "guests", about: format!("guest daemons: {}", all.len()), findings: all.iter().filter_map(judge).collect() }

@@ -3,6 +3,7 @@
 use crate::client::connect::{self, Connection, HANDSHAKE_MS};
 use crate::error::{Error, Result, counted};
 use crate::event::Wait;
+use crate::logging::shown;
 use crate::opid::OpId;
 use crate::proto::channel::{Channel, Filled, Frame};
 use crate::proto::message::{self, Code, Message, kind};
@@ -98,7 +99,7 @@ fn owned(frame: &Frame) -> Result<Status> {
     let ago = |at_ms: u64| status.clock_ms.saturating_sub(at_ms);
     let seen = status.past.seen.iter().map(|s| Seen { name: s.name.0.to_vec(), ago_ms: ago(s.at_ms), runs: s.runs });
     let errors = status.past.errors.iter();
-    let errors = errors.map(|e| Failed { op: OpId::from_bits(e.op), ago_ms: ago(e.at_ms), code: Code::from_number(e.code), text: e.text.to_string() });
+    let errors = errors.map(|e| Failed { op: OpId::from_bits(e.op), ago_ms: ago(e.at_ms), code: Code::from_number(e.code), text: shown(e.text.as_bytes()) });
     Ok(Status {
         release: status.release.to_string(),
         pid: status.pid,
@@ -185,12 +186,13 @@ fn granted(frame: Frame) -> Result<Frame> {
     }
 }
 
+/// Its words, as a person may see them: they may be a container's.
 fn refusal(frame: &Frame) -> Result<Option<(Code, String)>> {
     if frame.header.kind != kind::Refused {
         return Ok(None);
     }
     let refused: message::Refused<'_> = message::decode(frame.body()).map_err(|r| Error::new(r.into_text()))?;
-    Ok(Some((Code::from_number(refused.code), refused.text.to_string())))
+    Ok(Some((Code::from_number(refused.code), shown(refused.text.as_bytes()))))
 }
 
 /// The same, where the answer may be a refusal.

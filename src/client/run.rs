@@ -9,6 +9,7 @@ use crate::error::{Error, Failure, Result};
 use crate::event::Wait;
 use crate::exit::End;
 use crate::invocation::Invocation;
+use crate::logging::shown;
 use crate::opid::OpId;
 use crate::process::environment;
 use crate::proto::capability::Capability;
@@ -219,7 +220,7 @@ impl Conversation {
                         let code = Code::from_number(refused.code);
                         return match code {
                             Code::SameSide => Ok(First::SameSide),
-                            Code::NoGuest => Ok(First::NoGuest(refused.text.to_string())),
+                            Code::NoGuest => Ok(First::NoGuest(shown(refused.text.as_bytes()))),
                             _ => Err(refusal(refused.text, code)),
                         };
                     }
@@ -450,7 +451,7 @@ fn decode<'a, T: serde::Deserialize<'a>>(frame: &'a Frame) -> Result<T> {
 }
 
 fn refusal(text: &str, code: Code) -> Error {
-    Failure { text: text.into(), code: code.exit(), word: code.word() }.into()
+    Failure { text: shown(text.as_bytes()), code: code.exit(), word: code.word() }.into()
 }
 
 fn unexpected(kind: u8) -> Error {

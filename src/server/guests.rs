@@ -4,6 +4,7 @@
 //! container that was stopped and started again must not find its place taken by a link that nobody has closed. Who only says of
 //! itself that it has a name gives way to whom the host knows by it.
 
+use crate::logging::shown;
 use crate::proto::message::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,7 @@ impl Guests {
     }
 
     pub fn on_offer(&mut self, guest: Guest, now: u64) -> Verdict {
-        if guest.name.is_empty() || guest.name.len() > MAX_NAME_BYTES || guest.name.iter().any(|b| *b < b' ' || *b == b'/' || *b == 127) {
+        if !is_name(&guest.name) {
             return Verdict::Refuse(Refusal::new(Code::BadRequest, "the name of the container is empty, too long, or no name; give it one with --name"));
         }
         // They go to other people's terminals, and are kept.
@@ -182,6 +183,12 @@ impl Guests {
     }
 }
 
+/// What can stand in a path, in a command line that a person is told, and at a terminal that obeys control characters.
+fn is_name(name: &[u8]) -> bool {
+    let is_short = (1..=MAX_NAME_BYTES).contains(&name.len());
+    is_short && !name.starts_with(b"-") && !name.contains(&b'/') && shown(name).as_bytes() == name
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +244,7 @@ mod tests {
 
     #[test]
     fn names_that_are_none_and_guests_beyond_the_limit_are_refused() {
-        for name in ["", "a/b", "a\nb", &"x".repeat(256)] {
+        for name in ["", "a/b", "a\nb", "\u{9b}31m", "--help", &"x".repeat(256)] {
             assert!(matches!(Guests::default().on_offer(guest(1, name), 0), Verdict::Refuse(r) if r.code == Code::BadRequest), "{name:?}");
         }
         let wanted = |wanted: Vec<String>| Guest { rejected: wanted, ..guest(1, "dev") };
