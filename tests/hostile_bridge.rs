@@ -12,7 +12,7 @@ use bkt::sys::terminal::{Modes, Size};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::boxed::{Boxed, Guest, enter, is_listed};
@@ -272,6 +272,37 @@ fn what_another_user_calls_conmon_takes_no_name_away() {
     });
 }
 
+/// A cgroup as systemd gives it to a container of this name.
+struct Scope(PathBuf);
+
+impl Scope {
+    fn make(name: &str) -> Scope {
+        let tree = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new).into_iter().find(|tree| tree.join("cgroup.procs").exists()).unwrap();
+        let scope = Scope(tree.join(format!("machine-{name}.scope")));
+        fs::create_dir(&scope.0).unwrap();
+        scope
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        eventually("nothing is left in there", || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+#[test]
+fn a_container_of_roots_that_has_made_the_hosts_root_its_own_is_not_the_host() {
+    let host = narrowed(DENY_BUT_UNAME, |_, _| {});
+    let dev = Guest::of(&host, "dev");
+    let scope = Scope::make(&format!("foe{}", std::process::id()));
+    let mut inside = Command::new("sh");
+    inside.args(["-c", "echo $$ >\"$0\"/cgroup.procs && exec chroot / \"$@\""]).arg(&scope.0);
+    inside.args([support::BKT, "enter", "dev", "--", "touch", "/tmp/ran"]);
+    inside.env("BKT_SOCKET", host.socket()).env("BKT_SIDE", "host").current_dir("/tmp").stdin(Stdio::null());
+    complaint(&inside.output().unwrap(), 125, "containers may not enter each other where the host's policy");
+    assert!(!dev.boxed.path("/tmp/ran").exists());
+}
+
 /// A mount whose server never answers, in namespaces of its own; whoever looks into it waits for ever.
 struct Mire(Client);
 
@@ -340,7 +371,7 @@ fn desktop(script: &str) -> Host {
     })
 }
 
-fn handed(host: &Host) -> Vec<(std::path::PathBuf, u64)> {
+fn handed(host: &Host) -> Vec<(PathBuf, u64)> {
     let files = |place: fs::DirEntry| fs::read_dir(place.path()).into_iter().flatten().flatten();
     let places = fs::read_dir(host.dir.0.join("bkt/host.sock.files")).into_iter().flatten().flatten();
     places.flat_map(files).filter_map(|file| Some((file.path(), file.metadata().ok()?.blocks() * 512))).collect()

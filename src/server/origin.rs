@@ -35,39 +35,10 @@ pub enum Origin {
 pub fn of(connection: BorrowedFd<'_>, root: FileId) -> Origin {
     let looked = socket::peer(connection).and_then(|peer| Ok((peer.pid, socket::peer_process(connection)?)));
     let Ok((pid @ 1.., process)) = looked else { return Origin::Unnamed };
-    let origin = if is_of_host(pid, root) { Origin::Host } else { in_container(pid) };
+    let here = Here::look();
+    let origin = if here.is_of_host(pid, root) { Origin::Host } else { here.in_container(pid) };
     // Should it have ended meanwhile, this was not told of it.
     if socket::has_ended(process.as_fd()) { Origin::Unnamed } else { origin }
-}
-
-/// Whether a process is this side's: in our user namespace, and with our root directory. The root alone says little: who has a user
-/// namespace of its own can make any directory its root, also the host's where the container sees that. And first the namespace,
-/// which the kernel knows: a root may lie on a file system whose answer would never come.
-fn is_of_host(pid: u32, root: FileId) -> bool {
-    let theirs = id(pid, "ns/user");
-    theirs.is_some() && theirs == id(std::process::id(), "ns/user") && id(pid, "root") == Some(root)
-}
-
-fn in_container(pid: u32) -> Origin {
-    let here = Here::look();
-    let named = here.of_cgroup(pid);
-    if let Some(name) = named.as_deref().filter(|name| !container::is_id(name)) {
-        return Origin::Container { name: without_escapes(name), id: vec![] };
-    }
-    // The uppermost: those below it the container may have made.
-    let (mut found, mut at) = (None, Some(pid));
-    for _ in 0..MAX_ABOVE {
-        let Some(pid) = at else { break };
-        found = here.monitored(pid).or(found);
-        at = parent(pid);
-    }
-    match (named, found) {
-        (None, None) => Origin::Unnamed,
-        (None, Some((name, id))) => Origin::Container { name, id },
-        (Some(id), Some((name, of))) if of == id => Origin::Container { name, id },
-        // A process that its starter has left behind has nobody above it any more; see `Running`.
-        (Some(id), _) => Origin::Container { name: vec![], id },
-    }
 }
 
 /// The containers that run here, name and id, as of a moment ago: to look takes milliseconds, and anybody who connects can ask for it.
@@ -113,6 +84,36 @@ impl Here {
     fn look() -> Here {
         let own = std::process::id();
         Here { cgroup: read(own, "cgroup", MAX_BYTES), processes: id(own, "ns/pid") }
+    }
+
+    /// Whether a process is this side's: in our user namespace, with our root directory, and in no container's cgroup. The root alone
+    /// says little: who has a user namespace of its own can make any directory its root, also the host's where the container sees
+    /// that; and root's containers can without one, chroot(2). And first the namespace, which the kernel knows: a root may lie on a
+    /// file system whose answer would never come.
+    fn is_of_host(&self, pid: u32, root: FileId) -> bool {
+        let theirs = id(pid, "ns/user");
+        theirs.is_some() && theirs == id(std::process::id(), "ns/user") && id(pid, "root") == Some(root) && self.of_cgroup(pid).is_none()
+    }
+
+    fn in_container(&self, pid: u32) -> Origin {
+        let named = self.of_cgroup(pid);
+        if let Some(name) = named.as_deref().filter(|name| !container::is_id(name)) {
+            return Origin::Container { name: without_escapes(name), id: vec![] };
+        }
+        // The uppermost: those below it the container may have made.
+        let (mut found, mut at) = (None, Some(pid));
+        for _ in 0..MAX_ABOVE {
+            let Some(pid) = at else { break };
+            found = self.monitored(pid).or(found);
+            at = parent(pid);
+        }
+        match (named, found) {
+            (None, None) => Origin::Unnamed,
+            (None, Some((name, id))) => Origin::Container { name, id },
+            (Some(id), Some((name, of))) if of == id => Origin::Container { name, id },
+            // A process that its starter has left behind has nobody above it any more; see `Running`.
+            (Some(id), _) => Origin::Container { name: vec![], id },
+        }
     }
 
     /// The container's name or id, by its cgroup.
