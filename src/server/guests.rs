@@ -122,6 +122,11 @@ impl Guests {
             return Verdict::Ask(older);
         }
         if self.all.len() >= MAX_GUESTS {
+            // One sandbox can have given itself all the names there are.
+            if let Some(older) = self.all.iter().rfind(|older| guest.vouched && !older.vouched).map(|older| older.id) {
+                self.rivals.insert(0, Rival { newer: guest, older, until: now + PING_MS });
+                return Verdict::Replace(older, Refusal::new(Code::Busy, format!("{MAX_GUESTS} guests are all this daemon can hold, and a container needs the place")));
+            }
             return Verdict::Refuse(Refusal::new(Code::Busy, format!("{MAX_GUESTS} guests are all this daemon can hold; end one of them")));
         }
         self.all.push(guest.clone());
@@ -258,6 +263,19 @@ mod tests {
         assert!(matches!(guests.on_offer(guest(999, "more"), 0), Verdict::Refuse(r) if r.code == Code::Busy));
         guests.on_gone(5);
         assert!(matches!(guests.on_offer(guest(999, "more"), 0), Verdict::Welcome(_)));
+    }
+
+    #[test]
+    fn who_only_claims_a_name_leaves_its_place_to_a_container_where_there_is_none_left() {
+        let mut guests = with(&[(1_000, "dev")]);
+        for id in 0..MAX_GUESTS as u64 - 1 {
+            guests.on_offer(claimant(id, &format!("box{id}")), 0);
+        }
+        assert!(matches!(guests.on_offer(claimant(1_001, "more"), 0), Verdict::Refuse(r) if r.code == Code::Busy));
+        let last = MAX_GUESTS as u64 - 2;
+        assert!(matches!(guests.on_offer(guest(1_002, "web"), 0), Verdict::Replace(older, r) if older == last && r.code == Code::Busy));
+        assert_eq!(guests.on_gone(last), (Some(guest(1_002, "web")), vec![]));
+        assert_eq!((guests.named(b"web").map(|g| g.id), guests.deadline()), (Some(1_002), None));
     }
 
     #[test]
