@@ -91,7 +91,7 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     // A daemon that sleeps takes some 30 µs to wake up for the connection: what it will find there is put together meanwhile.
     let inheritance = process::inheritance();
     let streams = capture::streams(command.pty, command.detach, &inheritance);
-    let (request, fds) = request(command, invocation, &streams, inheritance, op)?;
+    let (request, fds) = request(command, invocation, &streams, streams.inherited(inheritance), op)?;
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller stay as they are: blocked, the
     // kernel would keep them for us, ignored or not.
     let signals = SignalReader::new(SignalSet(!inheritance.ignored.0)).map_err(|e| Error::io("signalfd", &e))?;
