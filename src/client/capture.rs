@@ -46,6 +46,8 @@ pub struct Streams {
     pub modes: Modes,
     /// Streams that are no terminal are made one (`--pty`).
     pub forced: bool,
+    /// Further descriptors that travel, under their own numbers.
+    pub extra: Vec<u16>,
 }
 
 impl Streams {
@@ -63,8 +65,17 @@ impl Streams {
 pub fn streams(want: WantPty, detach: bool, inheritance: &Inheritance) -> Streams {
     let kinds = [0, 1, 2].map(files::standard);
     let passed = |kind: Standard| if kind == Standard::Closed { Stream::Closed } else { Stream::Passed };
-    let mut streams =
-        Streams { kinds, plan: kinds.map(passed), terminal: None, whole: false, foreground: false, asks: false, modes: Modes::default(), forced: want == WantPty::Always };
+    let mut streams = Streams {
+        kinds,
+        plan: kinds.map(passed),
+        terminal: None,
+        whole: false,
+        foreground: false,
+        asks: false,
+        modes: Modes::default(),
+        forced: want == WantPty::Always,
+        extra: Vec::new(),
+    };
     if detach {
         // A terminal that is not ours to keep: what is left of the command must not read or write it.
         streams.plan = kinds.map(|kind| if matches!(kind, Standard::Terminal(_)) { Stream::Null } else { passed(kind) });
@@ -134,10 +145,25 @@ pub fn directory(invocation: &Invocation) -> Vec<u8> {
     }
 }
 
-/// The numbers of those standard streams that travel, to be closed once the command has them.
-pub fn passed_numbers(streams: &Streams, extra: &[u16]) -> Vec<i32> {
+/// The numbers of all that travels, to be closed once the command has it.
+pub fn passed_numbers(streams: &Streams) -> Vec<i32> {
     let standard = (0..3).filter(|n| streams.plan[*n as usize] == Stream::Passed);
-    standard.chain(extra.iter().map(|n| i32::from(*n))).collect()
+    standard.chain(streams.extra.iter().map(|n| i32::from(*n))).collect()
+}
+
+/// The highest number that the daemon takes.
+const MAX_NAMED: u16 = 255;
+
+/// Descriptors that the arguments name, as a shell does in the place of `<(…)`: `/dev/fd/63`, also at the end of an option.
+/// Looked for in the arguments' text alone, unless there is one.
+pub fn named_descriptors(args: &[u8]) -> impl Iterator<Item = u16> {
+    let named = |arg: &[u8]| {
+        let digits = arg.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        let (path, digits) = arg.split_at(arg.len() - digits);
+        let number = if path.ends_with(b"/dev/fd/") || path.ends_with(b"/proc/self/fd/") { std::str::from_utf8(digits).ok()?.parse().ok()? } else { return None };
+        ((3..=MAX_NAMED).contains(&number) && files::inherited(number.into()).is_some()).then_some(number)
+    };
+    args.split(|b| *b == 0).filter_map(named)
 }
 
 /// A handle on standard error, by which an error that comes late can still be said.

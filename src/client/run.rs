@@ -90,7 +90,15 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     times.connected = process::monotonic_us();
     // A daemon that sleeps takes some 30 µs to wake up for the connection: what it will find there is put together meanwhile.
     let inheritance = process::inheritance();
-    let streams = capture::streams(command.pty, command.detach, &inheritance);
+    let mut streams = capture::streams(command.pty, command.detach, &inheritance);
+    streams.extra.clone_from(&command.extra);
+    if command.capability == Capability::HostExec {
+        for number in capture::named_descriptors(&command.args) {
+            if !streams.extra.contains(&number) {
+                streams.extra.push(number);
+            }
+        }
+    }
     let (request, fds) = request(command, invocation, &streams, streams.inherited(inheritance), op)?;
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller stay as they are: blocked, the
     // kernel would keep them for us, ignored or not.
@@ -250,7 +258,7 @@ impl Conversation {
         if !command.keep_streams && !self.has_ended() {
             voice = capture::late_voice(&streams);
             // The command has these now. Kept here too, they would keep its readers and writers waiting when it closes them.
-            files::close_inherited(&capture::passed_numbers(&streams, &command.extra));
+            files::close_inherited(&capture::passed_numbers(&streams));
         }
         let mut relay = leader.map(|leader| Relay::new(leader, streams));
         let end = self.attend(relay.as_mut());
@@ -420,7 +428,7 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
         directory: Bytes(&directory),
         directory_required: command.directory.is_some(),
         streams: streams.plan,
-        extra: command.extra.clone(),
+        extra: streams.extra.clone(),
         terminal: describe(streams),
         inheritance,
         detach: command.detach,
@@ -432,7 +440,7 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
     if run.extra.len() > most {
         return Err(Error::new(format!("{} descriptors are to be passed; beside these streams the kernel passes {most} at once", run.extra.len())));
     }
-    let passed = capture::passed_numbers(streams, &command.extra);
+    let passed = capture::passed_numbers(streams);
     let mut fds: Vec<BorrowedFd<'s>> = passed.into_iter().filter_map(files::inherited).collect();
     fds.extend(streams.terminal.as_ref().map(|terminal| terminal.fd.as_fd()));
     let mut bytes = message::encode(&run, fds.len(), Some(op));
