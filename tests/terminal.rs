@@ -439,6 +439,20 @@ fn a_command_substitution_asks_at_the_terminal() {
 }
 
 #[test]
+fn a_command_that_forks_after_each_answer_asks_for_the_next() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.start("seq 8 | $X xargs -n1 -p echo got");
+        for number in 1..=8 {
+            t.expect(&format!("got {number}?..."));
+            t.send("y\r");
+            t.expect(&format!("got {number}\r\n"));
+        }
+        t.expect("READY> ");
+    });
+}
+
+#[test]
 fn lines_are_read_from_the_terminal_one_by_one_though_the_input_is_elsewhere() {
     let host = Host::start();
     natively_and_through(&host, |t| {
