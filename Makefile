@@ -16,6 +16,11 @@ TARGET = $(eval TARGET := $(shell $(find_target)))$(TARGET)
 # The variant that is not shipped.
 OTHER = $(if $(filter $(GNU),$(TARGET)),$(MUSL),$(GNU))
 
+# For another architecture, rustc brings the C library and a linker, if no compiler.
+ifneq ($(if $(filter command,$(word 1,$(origin TARGET))),$(filter-out $(ARCH)-%,$(TARGET))),)
+export CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_LINKER ?= rust-lld
+endif
+
 CARGO ?= cargo
 OUT = $(or $(CARGO_TARGET_DIR),target)
 FOR = --locked --release --target $(TARGET)
@@ -31,7 +36,7 @@ FORCE ?=
 
 help: ## this text
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
-	@echo '  TARGET=…        forces what is built for ($(MUSL) or $(GNU)); PREFIX=~/.local and DESTDIR= say where to install'
+	@echo '  TARGET=…        forces what is built for ($(MUSL), $(GNU), or for another processor); PREFIX=~/.local and DESTDIR= say where to install'
 
 all: build ## the same as build
 

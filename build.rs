@@ -15,6 +15,10 @@ fn main() {
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("PROFILE", "release") {
         let script = Path::new(&env::var_os("OUT_DIR").expect("cargo names the directory")).join("without-tables.ld");
         fs::write(&script, WITHOUT_TABLES).expect("the build directory can be written to");
-        println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{}", script.display());
+        // A C compiler hands on what stands behind its -Wl; a linker that is called by itself does not know the word.
+        let by_itself = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.ends_with("ld"));
+        for option in ["--no-eh-frame-hdr", &format!("--script={}", script.display())] {
+            println!("cargo:rustc-link-arg-bins={}{option}", if by_itself { "" } else { "-Wl," });
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What this container is called.
+//! Whether this is a container, and what it is called.
 //!
 //! The kernel and the container's runtime know; the environment, which anything may have set, is asked last.
 //! May import: floors 0 and 1.
@@ -7,7 +7,39 @@ use crate::invocation::Invocation;
 use std::fs;
 use std::path::Path;
 
-/// As the environment claims it, without looking at any file: for the server's log.
+/// Which side we are on, as far as it can be told without a daemon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    Host,
+    Container,
+}
+
+impl Side {
+    /// In sentences and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Side::Host => "host",
+            Side::Container => "container",
+        }
+    }
+}
+
+/// What container managers leave behind: podman and buildah, docker, toolbox, flatpak, nspawn and others (container interface of
+/// systemd).
+const MARKS: &[&str] = &["/run/.containerenv", "/.dockerenv", "/run/.toolboxenv", "/.flatpak-info", "/run/systemd/container", "/run/host/container-manager"];
+
+/// `BKT_SIDE=host|container` decides; else the marks do. An environment variable that anything may have set comes last.
+pub fn side(invocation: &Invocation) -> Side {
+    match invocation.var("BKT_SIDE") {
+        Some(b"host") => return Side::Host,
+        Some(b"container") => return Side::Container,
+        _ => {}
+    }
+    let marked = MARKS.iter().any(|mark| fs::symlink_metadata(mark).is_ok());
+    if marked || invocation.var("CONTAINER_ID").is_some() || invocation.var("container").is_some() { Side::Container } else { Side::Host }
+}
+
+/// The name as the environment claims it, without looking at any file: for the server's log.
 pub fn claimed(invocation: &Invocation) -> &'static [u8] {
     invocation.var("CONTAINER_ID").or_else(|| invocation.var("container")).unwrap_or(b"")
 }
@@ -16,13 +48,18 @@ pub fn claimed(invocation: &Invocation) -> &'static [u8] {
 /// says in the environment.
 pub fn name(invocation: &Invocation) -> Option<Vec<u8>> {
     let text = |path: &str| fs::read(path).unwrap_or_default();
-    let machine = || (Path::new("/run/host/container-manager").exists() || Path::new("/run/systemd/container").exists()).then(|| text("/proc/sys/kernel/hostname"));
+    let machine = || Path::new("/run/host/container-manager").exists() || Path::new("/run/systemd/container").exists();
     of_runtime(&text("/run/.containerenv"))
         .or_else(|| of_cgroup(&text("/proc/self/cgroup")))
         .or_else(|| of_toolbox(invocation))
         .or_else(|| invocation.var("CONTAINER_ID").map(<[u8]>::to_vec))
-        .or_else(|| machine().map(|name| name.trim_ascii().to_vec()))
+        .or_else(|| machine().then(hostname))
         .filter(|name| !name.is_empty())
+}
+
+/// What the kernel calls this machine, proc_sys_kernel(5).
+pub fn hostname() -> Vec<u8> {
+    fs::read("/proc/sys/kernel/hostname").unwrap_or_default().trim_ascii().to_vec()
 }
 
 /// podman's `/run/.containerenv`, which is empty in a container without privileges: `name="dev"`.
@@ -33,16 +70,33 @@ fn of_runtime(text: &[u8]) -> Option<Vec<u8>> {
 
 /// The last part of the cgroup's path that a container's manager has named. Of an id, the twelve digits that are shown to people.
 fn of_cgroup(text: &[u8]) -> Option<Vec<u8>> {
-    let parts = text.split(|b| matches!(*b, b'\n' | b'/'));
-    parts.filter_map(of_cgroup_part).next_back().map(<[u8]>::to_vec)
+    named_parts(text).next_back().map(|name| name[..if is_id(name) { SHOWN_DIGITS } else { name.len() }].to_vec())
+}
+
+/// The container of another process, by the text of its cgroup as this side sees it and by that of our own: the id, or the name, of
+/// the outermost container that we are not in ourselves. The outermost, since below it the container makes what names it likes.
+pub fn of_other(theirs: &[u8], ours: &[u8]) -> Option<Vec<u8>> {
+    let ours: Vec<&[u8]> = named_parts(ours).collect();
+    named_parts(theirs).find(|name| !ours.contains(name)).map(<[u8]>::to_vec)
+}
+
+/// How many digits of an id are shown to people.
+pub const SHOWN_DIGITS: usize = 12;
+
+/// An id, as podman and docker give them.
+pub fn is_id(name: &[u8]) -> bool {
+    name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit)
+}
+
+fn named_parts(text: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    text.split(|b| matches!(*b, b'\n' | b'/')).filter_map(of_cgroup_part)
 }
 
 fn of_cgroup_part(part: &[u8]) -> Option<&[u8]> {
     let between = |before: &str, after: &str| part.strip_prefix(before.as_bytes())?.strip_suffix(after.as_bytes());
-    let is_id = |id: &&[u8]| id.len() == 64 && id.iter().all(u8::is_ascii_hexdigit);
-    let id = [between("libpod-", ".scope"), between("libpod-", ""), between("docker-", ".scope"), Some(part)].into_iter().flatten().find(is_id);
+    let ids = [between("libpod-", ".scope"), between("libpod-", ""), between("docker-", ".scope"), Some(part)];
     let named = [between("lxc.payload.", ""), between("systemd-nspawn@", ".service"), between("machine-", ".scope")];
-    id.map(|id| &id[..12]).or_else(|| named.into_iter().flatten().next())
+    ids.into_iter().flatten().find(|id| is_id(id)).or_else(|| named.into_iter().flatten().next())
 }
 
 /// toolbox says so only by a file and the name in its prompt; what remains is the hostname it sets.
@@ -77,5 +131,26 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(of_cgroup(text.as_bytes()), expected.map(|name| name.as_bytes().to_vec()), "{text}");
         }
+    }
+
+    fn with(env: &[&'static std::ffi::CStr]) -> Invocation {
+        Invocation { env: env.to_vec(), ..Invocation::default() }
+    }
+
+    #[test]
+    fn the_side_can_be_said_outright() {
+        assert_eq!(side(&with(&[c"BKT_SIDE=container"])), Side::Container);
+        assert_eq!(side(&with(&[c"BKT_SIDE=host", c"container=podman"])), Side::Host);
+        assert_eq!(side(&with(&[c"container=podman"])), Side::Container);
+    }
+
+    #[test]
+    fn another_container_is_the_outermost_that_we_are_not_in() {
+        let (id, other) = ("0123456789abcdef".repeat(4), "ab".repeat(32));
+        let theirs = format!("0::/machine.slice/systemd-nspawn@box.service/payload/libpod-{id}.scope/libpod-{other}.scope\n");
+        let of = |theirs: &str, ours: &str| of_other(theirs.as_bytes(), ours.as_bytes()).map(|name| String::from_utf8(name).unwrap());
+        assert_eq!(of(&theirs, "0::/user.slice\n").as_deref(), Some("box"));
+        assert_eq!(of(&theirs, "0::/machine.slice/systemd-nspawn@box.service/payload/init.scope\n"), Some(id));
+        assert_eq!(of("0::/user.slice\n", "0::/user.slice\n"), None);
     }
 }

@@ -73,11 +73,27 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// A number and what it counts: `1 command`, `2 commands`.
+#[inline(never)]
+pub fn counted(count: usize, what: &str) -> String {
+    [&*count.to_string(), " ", what, if count == 1 { "" } else { "s" }].concat()
+}
+
 /// The system's words for an error, without the "(os error 2)" that std appends.
 pub fn reason(cause: &std::io::Error) -> String {
     let text = cause.to_string();
     match text.find(" (os error") {
         Some(at) => text[..at].to_string(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "command")), ["0 commands", "1 command", "2 commands"]);
     }
 }

@@ -9,13 +9,14 @@ use crate::error::{Error, Result};
 use crate::sys::{files, process};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Copies at once.
 const MAX_FILES: usize = 64;
-/// Bytes of all of them: they are in memory, where the runtime directory is.
+/// Bytes of all of them, of the user's own callers or of one container that has a socket of its own: they are in memory, where the runtime directory is.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// Copies older than this go when another comes.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,6 +50,13 @@ pub fn keep(directory: &Path, from: File, name: &[u8], most: u64) -> Result<Path
             Err(failed(e))
         }
     }
+}
+
+/// Removes all of them, and those beside them whose directories are named after this one: containers' shares.
+pub fn remove_shares(directory: &Path) {
+    let (Some(above), Some(name)) = (directory.parent(), directory.file_name()) else { return };
+    let is_one = |path: &PathBuf| path.file_name().is_some_and(|other| other.as_bytes().starts_with(name.as_bytes()));
+    places(above).filter(is_one).for_each(|share| remove_all(&share));
 }
 
 /// Removes all of them, and the directory.

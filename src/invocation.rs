@@ -25,6 +25,11 @@ impl Invocation {
         base.strip_prefix(b"-").unwrap_or(base)
     }
 
+    /// The arguments, under another name.
+    pub fn args_as<'a>(&'a self, name: &'a CStr) -> Vec<&'a CStr> {
+        std::iter::once(name).chain(self.args.iter().copied().skip(1)).collect()
+    }
+
     /// The executed path in two: the last component of its directory, and its own name. `./cargo` gives `.` and `cargo`.
     pub fn executed(&self) -> (&'static [u8], &'static [u8]) {
         let mut components = self.path.to_bytes().rsplit(|&b| b == b'/');

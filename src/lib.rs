@@ -6,6 +6,7 @@ pub mod error;
 pub mod exit;
 pub mod invocation;
 pub mod opid;
+pub mod quoted;
 
 // Floor 1: system calls, and the only `unsafe`.
 pub mod sys;

@@ -4,10 +4,13 @@
 //! text for people. The operation id is a field of the record (`op_id`), so that one `grep` finds an operation on either side.
 //! May import: floors 0 and 1.
 
+use crate::sys::{files, socket};
 use log::kv::{Key, VisitSource};
 use log::{LevelFilter, Record};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Serialize, Serializer};
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Who reads the log.
@@ -33,16 +36,71 @@ pub fn start(format: Format, base: LevelFilter, verbosity: u8, filter: Option<&[
     if let Some(filter) = filter.and_then(|f| std::str::from_utf8(f).ok()) {
         builder.parse_filters(filter);
     }
+    let daemon = Mutex::new(StandardError { json: format == Format::Json, lost: 0, cut: false });
     builder.format(move |out, record| {
         let fields = fields(record);
-        match format {
-            Format::Json => writeln!(out, "{}", json(record, &fields, &now())),
-            Format::Text => writeln!(out, "{} {:5} {}{}", now(), record.level(), record.args(), suffix(&fields)),
-            Format::Client => writeln!(out, "bkt: {}{}", record.args(), suffix(&fields)),
-        }
+        let line = match format {
+            Format::Json => json(record.level().as_str(), &record.args().to_string(), &fields),
+            Format::Text => format!("{} {:5} {}{}", now(), record.level(), record.args(), suffix(&fields)),
+            // Its own output waits for the same reader.
+            Format::Client => return writeln!(out, "bkt: {}{}", record.args(), suffix(&fields)),
+        };
+        daemon.lock().unwrap_or_else(PoisonError::into_inner).say(line + "\n");
+        Ok(())
     });
     // A second start (a test in one process) keeps the first.
     let _ = builder.try_init();
+}
+
+/// A daemon's standard error, whose reader may be slow or stopped: what is not taken at once is lost, not waited for. The next line
+/// that is taken says how many were lost.
+struct StandardError {
+    json: bool,
+    lost: u32,
+    /// The reader has the beginning of a line.
+    cut: bool,
+}
+
+impl StandardError {
+    fn say(&mut self, line: String) {
+        if self.lost > 0 && self.put(self.lost_lines().as_bytes()) {
+            (self.lost, self.cut) = (0, false);
+        }
+        if self.lost > 0 || !self.put(line.as_bytes()) {
+            self.lost += 1;
+        }
+    }
+
+    fn lost_lines(&self) -> String {
+        let (start, text) = (if self.cut { "\n" } else { "" }, format!("lines of the log that are lost here, its reader was too slow: {}", self.lost));
+        if self.json { format!("{start}{}\n", json("warn", &text, &[])) } else { format!("{start}{} WARN  {text}\n", now()) }
+    }
+
+    /// Says whether all of it was taken.
+    fn put(&mut self, line: &[u8]) -> bool {
+        let mut rest = line;
+        while !rest.is_empty() {
+            let Ok(taken) = put_at_once(rest) else { break };
+            rest = &rest[taken..];
+        }
+        self.cut |= !rest.is_empty() && rest.len() < line.len();
+        rest.is_empty()
+    }
+}
+
+/// Writes to standard error what it takes without waiting. Whoever shares it (a journal's socket is everybody's) may want to wait: so
+/// the write says it, and not the descriptor.
+fn put_at_once(bytes: &[u8]) -> io::Result<usize> {
+    let fd = files::inherited(2).ok_or(io::ErrorKind::NotFound)?;
+    match socket::send(fd, bytes, &[]) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOTSOCK) => {}
+        sent => return sent,
+    }
+    // Where a pipe can be written to there is room for this much, `PIPE_BUF` of pipe(7).
+    match poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::ZERO) {
+        Ok(1) => files::write(fd, &bytes[..bytes.len().min(4096)]),
+        _ => Err(io::ErrorKind::WouldBlock.into()),
+    }
 }
 
 fn fields(record: &Record<'_>) -> Vec<(String, String)> {
@@ -62,12 +120,16 @@ fn suffix(fields: &[(String, String)]) -> String {
     fields.iter().filter(|(key, _)| key == "op_id").map(|(_, value)| format!(" ({value})")).collect()
 }
 
-fn json(record: &Record<'_>, fields: &[(String, String)], time: &str) -> String {
-    let level = record.level().as_str().to_ascii_lowercase();
-    let message = record.args().to_string();
-    let fixed = [("time", time), ("level", &level), ("message", &message)];
+fn json(level: &str, message: &str, fields: &[(String, String)]) -> String {
+    let (time, level) = (now(), level.to_ascii_lowercase());
+    let fixed = [("time", &*time), ("level", &level), ("message", message)];
     let all = fixed.into_iter().chain(fields.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    serde_json::to_string(&Object(all.collect())).unwrap_or_default()
+    object(all.collect())
+}
+
+/// One line of JSON, with its fields in this order.
+pub fn object(fields: Vec<(&str, &str)>) -> String {
+    serde_json::to_string(&Object(fields)).unwrap_or_default()
 }
 
 /// An object in the order of its fields.

@@ -122,6 +122,13 @@ pub fn log_file(invocation: &Invocation) -> Option<PathBuf> {
     state_directory(invocation).map(|directory| directory.join("hostd.log"))
 }
 
+/// Where a log file is put when it has become large.
+pub fn old_log(file: &Path) -> PathBuf {
+    let mut old = file.as_os_str().to_os_string();
+    old.push(".old");
+    old.into()
+}
+
 /// The file by which logind knows a user whose services outlive the last session, loginctl(1).
 pub fn linger_mark(invocation: &Invocation) -> Option<PathBuf> {
     let user = invocation.var("USER").or_else(|| invocation.var("LOGNAME")).filter(|user| !user.contains(&b'/'))?;

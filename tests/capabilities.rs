@@ -406,6 +406,28 @@ fn a_file_of_both_sides_is_opened_by_its_path_and_one_of_the_sandbox_alone_as_a_
 }
 
 #[test]
+fn what_a_container_hands_over_by_its_own_socket_lies_apart_and_goes_with_the_daemon() {
+    let mut opener = Opener::start(r#"{"listeners": {"container:dev": {"xdg_open": {"default": "allow"}}}}"#);
+    let mut sandbox = Sandbox::new(&opener.host, NAMES);
+    let shared = TempDir::new();
+    sandbox.share(&shared.0);
+    fs::write(sandbox.path("tmp/own.txt"), "own\n").unwrap();
+    let open = |name: &str| stdout(sandbox.command(&["/names/xdg-open", name]).env("BKT_SOCKET", "/run/bkt/containers/dev/host.sock").output().unwrap());
+    open("own.txt");
+    let opened = PathBuf::from(opener.opened());
+    assert!(opened.starts_with(opener.host.dir.0.join("bkt/host.sock.files.dev")) && opened.ends_with("own.txt"), "{opened:?}");
+    assert!(handed(&opener.host).is_empty());
+    // A link is judged by what it leads to, and that is what is opened: it may lead elsewhere a moment later.
+    fs::write(shared.0.join("real.txt"), "text\n").unwrap();
+    symlink("real.txt", shared.0.join("link.txt")).unwrap();
+    open(shared.0.join("link.txt").to_str().unwrap());
+    assert_eq!(opener.opened(), shared.0.join("real.txt").display().to_string());
+    opener.host.signal_daemon(libc::SIGTERM);
+    assert!(opener.host.daemon.wait().unwrap().success());
+    assert!(!opener.host.dir.0.join("bkt").exists(), "copies, sockets and directories are gone");
+}
+
+#[test]
 fn the_host_without_xdg_open_names_the_package() {
     let programs = TempDir::new();
     let host = Host::start_with(|command| {
@@ -559,6 +581,45 @@ fn a_host_without_a_desktop_says_so() {
     let output = sandbox.sh("podbox-clipboard types").output().unwrap();
     let said = text(&output.stderr);
     assert!(!output.status.success() && (said.contains("neither Wayland nor X runs there") || said.contains("the host's /")), "{said}");
+    // A script is told of that, too, and not of a command's own end.
+    let told = stdout(sandbox.sh("BKT_FAILURE_FD=9 /names/podbox-clipboard get 9>&1 2>/dev/null; BKT_FAILURE_FD=9 /names/host-exec sh -c 'exit 125' 9>&1; true").output().unwrap());
+    assert!(told.starts_with("failed 125 op-") && told.lines().count() == 1, "{told:?}");
+}
+
+#[test]
+fn who_uses_the_clipboard_without_end_takes_his_own_room_alone() {
+    let screen = Screen::start();
+    let host = Host::start_with(|command| {
+        set_policy(command, r#"{"listeners": {"container:dev": {"clipboard": "allow"}}}"#);
+        command.env("DISPLAY", &screen.display);
+    });
+    let of_container = host.dir.0.join("bkt/containers/dev/host.sock");
+    let words = [&b"set"[..], b""].join(&0);
+    let (reading, _writing) = std::io::pipe().unwrap();
+    // Its content never comes.
+    let start = || {
+        let peer = Peer::connect_to(&of_container);
+        let mut request = Run { capability: Capability::Clipboard as u8, ..run(&words) };
+        request.streams[0] = Stream::Passed;
+        peer.send(&message::encode(&request, 1, None), &[reading.as_fd()]);
+        peer
+    };
+    let hold = |mut peer: Peer| {
+        peer.expect(message::kind::Started);
+        peer
+    };
+    let mut held: Vec<Peer> = (0..4).map(|_| hold(start())).collect();
+    let mut one_more = start();
+    let (code, sentence, _) = one_more.refusal();
+    assert!(code == Code::Busy && sentence.contains("4 callers use the clipboard already"), "{sentence}");
+    // Of the user's own socket there is room.
+    stdout(given(&mut Sandbox::new(&host, NAMES).command(&["/names/podbox-clipboard", "set"]), b"mine"));
+    held.clear();
+    eventually("there is room again", || {
+        let mut peer = start();
+        let refused = peer.answer().is_some_and(|answer| answer.kind == message::kind::Refused && text(&answer.body).contains("already"));
+        !refused
+    });
 }
 
 // ---- commands, and who may what

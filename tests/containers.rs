@@ -596,46 +596,120 @@ fn in_a_container_of_roots_podman() {
     check_answers(&answers, 0);
 }
 
-/// The container of a user that is not root, whose number is the same inside (`keep-id`), made by that user's own podman; user,
-/// daemon, storage and subordinate ids are there for this test only, in a mount namespace of its own.
+/// A user that is not root, with a daemon and a podman of its own; user, daemon, storage and subordinate ids are there for one test
+/// only, in a mount namespace of its own. In `home` there are `bkt` and a root directory, and XDG_RUNTIME_DIR is `run`.
+struct Ordinary {
+    dir: TempDir,
+}
+
+const USER: u32 = 54_321;
+
+impl Ordinary {
+    fn new() -> Ordinary {
+        let dir = TempDir::new();
+        let at = dir.0.display();
+        make_root(&dir.0.join("root"));
+        for directory in ["etc", "home/.config/bkt", "run"] {
+            fs::create_dir_all(dir.0.join(directory)).unwrap();
+        }
+        for (file, line) in [("passwd", format!("bkt-test:x:{USER}:{USER}::{at}/home:/bin/sh\n")), ("group", format!("bkt-test:x:{USER}:\n"))] {
+            fs::write(dir.0.join("etc").join(file), fs::read_to_string(Path::new("/etc").join(file)).unwrap() + &line).unwrap();
+        }
+        for file in ["subuid", "subgid"] {
+            fs::write(dir.0.join("etc").join(file), "bkt-test:2000000:65536\n").unwrap();
+            assert!(Path::new("/etc").join(file).exists(), "/etc/{file} comes with Debian's passwd and uidmap");
+        }
+        // The built executable may be where this user may not look.
+        support::copy_bkt(dir.0.join("bkt"));
+        symlink("bkt", dir.0.join("bkt-hostd")).unwrap();
+        let podman = format!("#!/bin/sh\nexec /usr/bin/podman --root {at}/home/storage --runroot {at}/run/state --runtime crun \"$@\"\n");
+        fs::write(dir.0.join("podman"), podman).unwrap();
+        fs::set_permissions(dir.0.join("podman"), fs::Permissions::from_mode(0o755)).unwrap();
+        Ordinary { dir }
+    }
+
+    /// podman's `run` with these options, of this root directory.
+    fn run(&self, options: &str) -> String {
+        format!("podman run --network none --ulimit host {options} -e PATH=/shims:/bin --rootfs {}/root", self.dir.0.display())
+    }
+
+    /// What a script of this user prints, while its daemon runs; its first argument is another one's.
+    fn script(&self, script: &str, argument: &str) -> Output {
+        let at = self.dir.0.display();
+        let as_user = format!(
+            "cd {at}/home; {at}/bkt-hostd & daemon=$!; for i in 0 1 2 3 4 5 6 7 8 9; do [ -S {at}/run/bkt/host.sock ] || sleep 0.2; done; \
+             {script}; status=$?; kill $daemon; wait $daemon; exit $status"
+        );
+        let as_root = format!(
+            "{PODMAN_PLACE} for file in passwd group subuid subgid; do mount --bind {at}/etc/$file /etc/$file || exit; done; \
+             chown -Rh {USER}:{USER} {at}/home {at}/run {at}/root && exec setpriv --reuid {USER} --regid {USER} --init-groups sh -c \"$0\" \"$1\""
+        );
+        let mut command = Command::new("unshare");
+        // Rootless podman leaves processes behind for its next call; they end with their namespace.
+        command
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", &as_root, &as_user, argument])
+            .env_clear()
+            .env("PATH", format!("{at}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+        command.env("HOME", self.dir.0.join("home")).env("XDG_RUNTIME_DIR", self.dir.0.join("run")).env("SERVER_SIDE", "yes");
+        let output = command.env("CONTAINERS_CONF", podman_configuration(&self.dir.0)).stdin(Stdio::null()).output().unwrap();
+        eprintln!("{}", text(&output.stderr));
+        output
+    }
+}
+
 #[test]
 fn in_a_container_of_an_ordinary_users_podman() {
-    const USER: u32 = 54_321;
-    let dir = TempDir::new();
-    let at = dir.0.display();
-    make_root(&dir.0.join("root"));
-    for directory in ["etc", "home", "run"] {
-        fs::create_dir(dir.0.join(directory)).unwrap();
-    }
-    for (file, line) in [("passwd", format!("bkt-test:x:{USER}:{USER}::{at}/home:/bin/sh\n")), ("group", format!("bkt-test:x:{USER}:\n"))] {
-        fs::write(dir.0.join("etc").join(file), fs::read_to_string(Path::new("/etc").join(file)).unwrap() + &line).unwrap();
-    }
-    for file in ["subuid", "subgid"] {
-        fs::write(dir.0.join("etc").join(file), "bkt-test:2000000:65536\n").unwrap();
-        assert!(Path::new("/etc").join(file).exists(), "/etc/{file} comes with Debian's passwd and uidmap");
-    }
-    // The built executable may be where this user may not look.
-    support::copy_bkt(dir.0.join("bkt"));
-    symlink("bkt", dir.0.join("bkt-hostd")).unwrap();
-    let container = format!(
-        "podman --root {at}/home/storage --runroot {at}/run/state --runtime crun run --rm --network none --ulimit host --userns keep-id --hostname box \
-         -v {at}/run/bkt:/run/bkt -e XDG_RUNTIME_DIR=/run -e PATH=/shims:/bin --rootfs {at}/root /bin/sh -c \"$0\""
-    );
-    let as_user = format!(
-        "cd {at}/home; {at}/bkt-hostd & daemon=$!; for i in 0 1 2 3 4 5 6 7 8 9; do [ -S {at}/run/bkt/host.sock ] || sleep 0.2; done; \
-         /bin/readlink /proc/self/ns/mnt; {container}; status=$?; kill $daemon; wait $daemon; exit $status"
-    );
-    let as_root = format!(
-        "{PODMAN_PLACE} for file in passwd group subuid subgid; do mount --bind {at}/etc/$file /etc/$file || exit; done; \
-         chown -Rh {USER}:{USER} {at}/home {at}/run {at}/root && exec setpriv --reuid {USER} --regid {USER} --init-groups sh -c \"$0\" \"$1\""
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &as_root, &as_user, QUESTIONS]).env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    command.env("HOME", dir.0.join("home")).env("XDG_RUNTIME_DIR", dir.0.join("run")).env("SERVER_SIDE", "yes").env("CONTAINERS_CONF", podman_configuration(&dir.0));
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    eprintln!("{}", text(&output.stderr));
-    let shown = stdout(output);
+    let user = Ordinary::new();
+    let run = user.run(&format!("--rm --userns keep-id --hostname box -v {}/run/bkt:/run/bkt -e XDG_RUNTIME_DIR=/run", user.dir.0.display()));
+    let shown = stdout(user.script(&format!("/bin/readlink /proc/self/ns/mnt; {run} /bin/sh -c \"$0\""), QUESTIONS));
     let (of_the_daemon, answers) = shown.split_once('\n').unwrap();
     assert_eq!(answers.lines().nth(1), Some(of_the_daemon), "{shown}");
     check_answers(answers, USER);
+}
+
+/// As the manual says it: the directory is mounted in the place of the whole one, and nothing else of the host is seen.
+#[test]
+fn an_ordinary_users_container_has_a_socket_of_its_own() {
+    let user = Ordinary::new();
+    let policy = r#"{"listeners": {"container:dev": {"users": "mapped", "host_exec": {"default": "deny", "rules": [{"allow": "uname"}]}}, "container:same": {}}}"#;
+    fs::write(user.dir.0.join("home/.config/bkt/policy.json"), policy).unwrap();
+    let with = |name: &str, id: u32, options: &str| user.run(&format!("--rm {options} -v $XDG_RUNTIME_DIR/bkt/containers/{name}:/run/user/{id}/bkt"));
+    let (kept, root, mapped, same) = (with("dev", USER, "--userns=keep-id"), with("dev", 0, ""), with("dev", 7, "--user 7"), with("same", 7, "--user 7"));
+    let questions = "/shims/uname -s; BKT_FALLBACK=never /shims/true 2>&1";
+    let script = format!("{kept} /bin/sh -c \"$0\"; {root} /bin/sh -c \"$0\"; {mapped} /bin/sh -c \"$0\"; {same} /bin/sh -c \"$0\"; true");
+    let shown = stdout(user.script(&script, questions));
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 7, "{shown}");
+    for way in 0..3 {
+        assert_eq!(lines[2 * way], "Linux", "{shown}");
+        assert!(lines[2 * way + 1].starts_with("bkt: true is denied by the host's policy ") && lines[2 * way + 1].contains("for the container dev"), "{shown}");
+    }
+    println!("{}", lines[6]);
+    assert!(lines[6].contains("/run/user/7/bkt/host.sock does not let us in: as uid 7 here we are not its user outside"), "{shown}");
+    assert!(lines[6].contains("--userns=keep-id") && lines[6].contains(r#""users": "mapped""#), "{shown}");
+    assert!(!user.dir.0.join("run/bkt").exists(), "nothing is left of the sockets");
+}
+
+/// Nobody says what it is called: the host sees it.
+#[test]
+fn a_guest_in_an_ordinary_users_container_has_the_name_that_podman_gave_it_and_no_other() {
+    let user = Ordinary::new();
+    symlink("bkt", user.dir.0.join("root/bin/bkt-guest")).unwrap();
+    let run = |name: &str, options: &str| user.run(&format!("-d --rm --name {name} --userns keep-id {options} -v $XDG_RUNTIME_DIR/bkt:/run/bkt -e XDG_RUNTIME_DIR=/run"));
+    let listed = |name: &str| format!("for i in 0 1 2 3 4 5 6 7 8 9; do bkt --no-delegate ps | grep -q \"^{name} .* 0$\" && break; sleep 0.2; done");
+    // The second as distrobox makes its containers, and started there afterwards.
+    let script = format!(
+        "{} bkt-guest --daemon >/dev/null; {} sleep 100 >/dev/null; podman exec -d shares bkt-guest --daemon >/dev/null; {}; {}; \
+         podman exec dev bkt-guest --daemon --name bank 2>&1; for name in dev shares; do bkt enter $name --cwd / -- sh -c 'echo in $1 $(id -u)' sh $name; done; \
+         BKT_SIDE=host bkt enter bank -- true 2>&1; podman kill dev shares >/dev/null; true",
+        run("dev", ""),
+        run("shares", "--pid host"),
+        listed("dev"),
+        listed("shares")
+    );
+    let shown = stdout(user.script(&script, ""));
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].contains("refuses: this is the container dev, as the host sees it, and not bank"), "{shown}");
+    assert_eq!(lines[1..3], [format!("in dev {USER}"), format!("in shares {USER}")], "{shown}");
+    assert!(lines[3].starts_with("bkt: enter: there is no container bank; there are: dev (running), shares (running)"), "{shown}");
 }

@@ -541,7 +541,7 @@ fn a_healthy_container_shows_both_sides_well() {
 fn a_container_whose_path_hides_the_shims_or_lacks_them_is_mended() {
     let it = Patient::new();
     let inside = Inside::new(&it);
-    for (path, what) in [("/bin:/shims", "/bin/uname come before the shims"), ("/bin", "are no shims in")] {
+    for (path, what) in [("/bin:/shims", "before the shims of these names in PATH: /bin/uname"), ("/bin", "are no shims in")] {
         let found = Diagnosis::of(inside.sh(&format!("export HOME=/tmp PATH={path}; bkt doctor --json")));
         let finding = found.only("path", "warning", what);
         let after = Diagnosis::of(inside.sh(&format!("export HOME=/tmp PATH={path}\n{{ {}\n}} >&2\nbkt doctor --json", finding.mend)));

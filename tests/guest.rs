@@ -6,13 +6,13 @@ mod support;
 use bkt::proto::message::{self, kind};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 use support::boxed::{self, Boxed, FakeHost, Guest, enter, find_below, is_listed};
 use support::peer::{assert_asleep, assert_says};
 use support::pty::Terminal;
-use support::{Client, Host, TempDir, complaint, eventually, kill, lives, number_in, state, status_field, stdout, text};
+use support::{Client, Host, TempDir, children, complaint, eventually, kill, lives, number_in, state, status_field, stdout, text};
 
 /// A directory in which no daemon listens.
 fn nobody() -> TempDir {
@@ -101,7 +101,7 @@ fn the_daemon_is_detached_and_nobodys_child_but_process_1s() {
     }
     assert_eq!(fs::read_link(format!("/proc/{daemon}/cwd")).unwrap().to_str(), Some("/"));
     assert_ne!(support::stat_field(daemon, 3), support::stat_field(command, 3), "its session is its own");
-    assert!(support::children(command).is_empty(), "the command has no child that it knows nothing of");
+    assert!(children(command).is_empty(), "the command has no child that it knows nothing of");
     assert_eq!(status_field(command, "SigIgn").unwrap(), "0000000000000000");
     assert_eq!(status_field(command, "SigBlk").unwrap(), "0000000000000000");
     kill(daemon, libc::SIGTERM);
@@ -122,8 +122,12 @@ fn the_command_finds_the_links_first_in_its_path() {
 fn what_is_wrong_with_the_daemon_does_not_keep_the_command_from_starting() {
     let nobody = nobody();
     let boxed = Boxed::new(&nobody.0);
+    // Files where the directories for its links would be.
+    for path in ["/run/bkt", "/run/user"] {
+        fs::write(boxed.path(path), "").unwrap();
+    }
     let output = boxed.command(&["/bin/bkt-guest", "--entry", "sh", "-c", "exit 3"]).output().unwrap();
-    complaint(&output, 3, "nothing says what this container is called");
+    complaint(&output, 3, "/bin: Not a directory");
     let usage = boxed.command(&["/bin/bkt-guest"]).output().unwrap();
     complaint(&usage, 125, "--entry or --daemon");
 }
@@ -171,6 +175,52 @@ fn a_difference_in_version_is_one_warning_that_names_both_and_the_remedy() {
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("9.8.7") && warnings[0].contains(env!("CARGO_PKG_VERSION")) && warnings[0].contains("install the same bkt"), "{warnings:?}");
     }
+}
+
+/// Commands that are meant for a container go to whoever has its name: who has it, the host sees by itself.
+#[test]
+fn a_name_is_given_to_the_container_that_has_it_and_to_nobody_else() {
+    let host = Host::start();
+    let refused = |mut command: Command, sentence: &str| complaint(&command.output().unwrap(), 125, sentence);
+    let guest = |name: &'static str| ["/bin/bkt-guest", "--daemon", "--name", name];
+    let boxed = Boxed::of(&host);
+    let bank = Client(boxed.named("bank", &["/bin/sleep", "1000"]).spawn().unwrap());
+    eventually("bank runs", || children(bank.0.id()).iter().any(|child| !children(*child).is_empty()));
+    refused(boxed.named("teller", &guest("bank")), "this is the container teller, as the host sees it, and not bank; start it with --name teller");
+    // A conmon of the container's own makes nothing of it.
+    let fake = ["/conmon", "-c", boxed::ID, "-n", "bank", "/bin/bkt-guest", "--daemon", "--name", "bank"];
+    refused(boxed.named("teller", &fake), "this is the container teller, as the host sees it, and not bank");
+    // Nor does a user namespace with the host's root, or the host itself.
+    let taken = "bank is a container that runs here, and this is not in it; take another name";
+    refused(boxed.command(&guest("bank")), taken);
+    for namespaces in [&["--dev-bind"][..], &["--unshare-user", "--dev-bind"]] {
+        let mut here = Command::new("bwrap");
+        here.args(namespaces).args(["/", "/", "--tmpfs", "/run", support::BKT, "bkt-guest", "--daemon", "--name", "bank"]);
+        here.env("BKT_SOCKET", host.socket()).env("BKT_LOG_FORMAT", "text");
+        refused(here, taken);
+    }
+    assert!(!is_listed(&host, "bank") && !is_listed(&host, "teller"));
+    // By its id it is the same container, and without a name as well.
+    for claim in [&["--name", &boxed::ID[..12]][..], &[]] {
+        let mut guest = boxed.named("teller", &[&["/bin/bkt-guest", "--daemon"], claim].concat());
+        let _guest = Client(guest.stderr(Stdio::null()).spawn().unwrap());
+        eventually("teller is there", || is_listed(&host, "teller"));
+        drop(_guest);
+        eventually("teller has gone", || !is_listed(&host, "teller"));
+    }
+}
+
+#[test]
+fn a_sandbox_that_nobody_has_named_says_its_name_and_gives_way_to_the_container_of_that_name() {
+    let host = Host::start();
+    let mut sandbox = Boxed::of(&host).guest("vault", &["--reconnect"]).ready(&host);
+    assert_eq!(stdout(enter(&host, "vault", ["sh", "-c", "echo $INSIDE"]).output().unwrap()), "yes\n");
+    let boxed = Boxed::of(&host).with("INSIDE", "itself");
+    let mut itself = boxed.named("vault", &["/bin/bkt-guest", "--daemon"]);
+    let _itself = Client(itself.stderr(Stdio::null()).spawn().unwrap());
+    assert_eq!(sandbox.wait().code(), Some(125), "it does not come back");
+    assert_says(sandbox.log().as_bytes(), "the container vault itself has a guest daemon now; take another name");
+    assert_eq!(stdout(enter(&host, "vault", ["sh", "-c", "echo $INSIDE"]).output().unwrap()), "itself\n");
 }
 
 // ---- what it makes, and takes away
@@ -466,6 +516,66 @@ fn a_reload_of_the_host_keeps_guests_and_what_runs_there() {
     assert!(!guest.log().contains("is lost"), "{}", guest.log());
     drop(run.stdin.take());
     assert_eq!(run.wait().unwrap().code(), Some(9));
+}
+
+/// `make install` of a newer version, where the container sees the same file.
+#[test]
+fn a_guest_becomes_the_version_that_was_installed_when_the_host_has_and_nothing_runs_in_it() {
+    let bin = TempDir::new();
+    let installed = bin.0.join("bkt");
+    support::copy_bkt(&installed);
+    let host = Host::start_with(|command| {
+        let mut installed = Command::new(&installed);
+        installed.arg0("bkt-hostd").arg("-v").env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        installed.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        *command = installed;
+    });
+    let boxed = Boxed::of(&host);
+    let before = boxed.traces();
+    // Held open here, it is another file for certain: its number is not given again.
+    let old = fs::File::open(boxed.path("/bin/bkt")).unwrap();
+    let guest = boxed.guest("dev", &[]).ready(&host);
+    let version_of =
+        || text(&host.bkt(["--no-delegate", "ps"]).output().unwrap().stdout).lines().find_map(|line| Some(line.strip_prefix("dev ")?.split_whitespace().next()?.to_string()));
+    let pid = guest.pid();
+    let mut run = Client(enter(&host, "dev", ["sh", "-c", "read a; exit 9"]).stdin(Stdio::piped()).spawn().unwrap());
+    find_below(guest.bwrap.id(), "sh");
+
+    let fresh = bin.0.join("fresh");
+    support::other_version(&fresh);
+    for old in [&installed, &guest.boxed.path("/bin/bkt")] {
+        let copied = Command::new("cp").arg(&fresh).arg(old.with_extension("new")).status().unwrap();
+        assert!(copied.success());
+        fs::rename(old.with_extension("new"), old).unwrap();
+    }
+    assert!(host.bkt(["admin", "daemon", "reload"]).output().unwrap().status.success());
+    assert_eq!(version_of().as_deref(), Some(env!("CARGO_PKG_VERSION")), "not while something runs");
+    let doctor = Command::new(&fresh).arg0("bkt").arg("doctor").env("BKT_SOCKET", host.socket()).env("HOME", &host.dir.0).output().unwrap();
+    assert_says(&doctor.stdout, &format!("the guest daemon of dev is version {}, this bkt 9.9.9", env!("CARGO_PKG_VERSION")));
+    assert_says(&doctor.stdout, " dev:$(bkt enter dev -- readlink /proc/");
+    drop(run.stdin.take());
+    assert_eq!(run.wait().unwrap().code(), Some(9));
+    eventually("it is the new one", || version_of().as_deref() == Some("9.9.9"));
+    assert_eq!(find_below(guest.bwrap.id(), "bkt"), pid, "in the same process");
+    assert_eq!(enter(&host, "dev", ["sh", "-c", "exit 3"]).status().unwrap().code(), Some(3));
+    drop(old);
+    kill(pid, libc::SIGTERM);
+    let mut guest = guest;
+    assert_eq!(guest.wait().code(), Some(0));
+    assert_eq!(guest.boxed.traces(), before, "nothing is left behind by either");
+}
+
+/// What the policy grants changes with a reload; a guest's links change with it.
+#[test]
+fn after_a_reload_a_guest_has_the_links_that_are_granted_then() {
+    let host = Host::start();
+    let guest = Guest::of(&host, "dev");
+    eventually("all links are there", || links(&guest.boxed).contains(&"notify-send".to_string()));
+    fs::create_dir_all(host.dir.0.join(".config/bkt")).unwrap();
+    fs::write(host.dir.0.join(".config/bkt/policy.json"), r#"{"listeners": {"host": {"notify": "deny", "clipboard": "deny"}}}"#).unwrap();
+    stdout(host.bkt(["admin", "daemon", "reload"]).output().unwrap());
+    eventually("two are left", || links(&guest.boxed) == ["host-exec", "xdg-open"]);
+    assert_eq!(enter(&host, "dev", ["sh", "-c", "exit 3"]).status().unwrap().code(), Some(3));
 }
 
 #[test]

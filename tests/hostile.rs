@@ -49,6 +49,31 @@ fn slowest_of(runs: usize, host: &Host) -> Duration {
 }
 
 #[test]
+fn however_much_runs_the_answer_of_how_it_is_fits_and_says_how_much() {
+    let host = Host::start();
+    peer::raise_descriptor_limit(2_000);
+    let directory = TempDir::new();
+    let program = directory.0.join("x".repeat(255 - directory.0.as_os_str().len().min(200)));
+    std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+    let words = [program.as_os_str().as_encoded_bytes(), b"1000", b""].join(&0);
+    let mut all: Vec<Peer> = (0..600).map(|_| Peer::connect(&host)).collect();
+    all.iter().for_each(|peer| peer.say(&run(&words), None));
+    for peer in &mut all {
+        while peer.answer().expect("it starts").kind != kind::Started {}
+    }
+    let shown = host.bkt(["admin", "daemon", "status"]).output().unwrap();
+    assert_says(&shown.stdout, "running: 600\n");
+    assert_says(&shown.stdout, " more\n");
+    // Sixteen at once, of one that reads later.
+    let mut patient = Peer::connect(&host);
+    (0..16).for_each(|_| patient.say(&message::StatusRequest {}, None));
+    patient.wait_taken();
+    (0..16).for_each(|_| drop(patient.expect(kind::Status)));
+    drop(all);
+    eventually("all have ended", || host.children().is_empty());
+}
+
+#[test]
 fn what_is_no_frame_is_refused_by_name_with_the_operations_id_and_one_line() {
     let host = Host::start();
     let account = Account::open(&host);
@@ -706,14 +731,18 @@ fn a_log_that_takes_nothing_costs_its_lines_and_not_the_daemon() {
     drop(broken_reader);
     let (_unread, mut full) = std::io::pipe().unwrap();
     full.write_all(&[b'x'; 65536]).unwrap();
+    // As the journal is one, which others share and wait for.
+    let (_unread, socket) = UnixStream::pair().unwrap();
+    while bkt::sys::socket::send(socket.as_fd(), b"x\n", &[]).is_ok() {}
     let (gone, hung_up, _kept) = terminal();
     drop(gone);
     let (_leader, stopped, kept) = terminal();
     // SAFETY: an open terminal; what Ctrl-S does.
     assert_eq!(unsafe { libc::tcflow(kept.as_raw_fd(), libc::TCOOFF) }, 0);
-    let logs: [(&str, Stdio); 5] = [
+    let logs: [(&str, Stdio); 6] = [
         ("a pipe that nobody reads any more", broken.into()),
         ("a full pipe", full.into()),
+        ("a full socket", OwnedFd::from(socket).into()),
         ("a full disk", File::options().write(true).open("/dev/full").unwrap().into()),
         ("a terminal that was closed", hung_up.into()),
         ("a terminal that was stopped by Ctrl-S", stopped.into()),
@@ -730,6 +759,34 @@ fn a_log_that_takes_nothing_costs_its_lines_and_not_the_daemon() {
         assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7), "{what}: after a reload");
         peer::assert_asleep(host.pid());
     }
+}
+
+#[test]
+fn a_log_that_is_read_again_says_how_many_lines_it_has_lost() {
+    let (mut reader, socket) = UnixStream::pair().unwrap();
+    while bkt::sys::socket::send(socket.as_fd(), b"x\n", &[]).is_ok() {}
+    let host = Host::start_with(|daemon| {
+        daemon.stderr(OwnedFd::from(socket));
+    });
+    assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
+    reader.set_nonblocking(true).unwrap();
+    let mut read = || {
+        let mut all = Vec::new();
+        let _ = reader.read_to_end(&mut all);
+        text(&all)
+    };
+    assert!(read().lines().all(|line| line == "x"), "nothing else had room");
+    assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
+    let mut log = String::new();
+    eventually("the second command is in the log", || {
+        log.push_str(&read());
+        log.contains("exit status 7")
+    });
+    let records: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first = records[0]["message"].as_str().unwrap();
+    let lost: u32 = first.strip_prefix("lines of the log that are lost here, its reader was too slow: ").expect(first).parse().unwrap();
+    assert!(lost >= 2, "its start, and the first command: {log}");
+    assert!(records[1..].iter().all(|record| !record["message"].as_str().unwrap().contains("lost here")), "{log}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The floor of each room or file directly below `src`.
 const FLOORS: &[(u8, &[&str])] = &[
-    (0, &["invocation", "exit", "error", "opid"]),
+    (0, &["invocation", "exit", "error", "opid", "quoted"]),
     (1, &["sys"]),
     (2, &["checks", "container", "document", "event", "handed", "logging", "paths", "policy", "process", "proto"]),
     (3, &["client", "desktop", "doctor", "guest", "server", "service", "shims"]),

@@ -62,6 +62,13 @@ fn uninstall_takes_away_what_install_made_and_nothing_else() {
         let path = home.0.join(if shim { ".local/share/bkt/shims" } else { ".local/bin" }).join(name);
         assert!(fs::symlink_metadata(&path).is_ok(), "{} is in the table and not installed", path.display());
     }
+    // Interrupted, it can be done again.
+    let broken = TempDir::new();
+    fs::write(broken.0.join("rm"), "#!/bin/sh\ncase $* in *bkt-guest) exit 1 ;; esac\nexec /bin/rm \"$@\"\n").unwrap();
+    fs::set_permissions(broken.0.join("rm"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", broken.0.display());
+    let interrupted = Command::new("make").args(["-C", PROJECT, "uninstall"]).env_clear().env("PATH", path).env("HOME", &home.0).output().unwrap();
+    assert!(!interrupted.status.success() && bin.join("bkt-guest").exists() && !bin.join("bkt-hostd").exists());
     stdout(make("uninstall", &home.0, &[]));
     fs::remove_file(&docker).expect("it stays then, too");
     assert_eq!(everything(&home.0), before);

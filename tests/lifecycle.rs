@@ -547,7 +547,7 @@ fn reload_with_a_queue() -> u32 {
         // This machine was too busy to do all that before the next image had to say that it can follow.
         return 0;
     }
-    let waiting = log.split("commands run on, ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let waiting = log.split("still running, ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
     waiting.unwrap_or_else(|| panic!("it has reloaded: {log}"))
 }
 
@@ -578,7 +578,7 @@ fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
     assert!(exe().to_str().unwrap().ends_with(" (deleted)"));
     let reload = || client(&socket, &["admin", "daemon", "reload"]).output().unwrap();
     let version = env!("CARGO_PKG_VERSION");
-    let done = format!("reloaded: version {version} -> {version}, 1 commands run on\n");
+    let done = format!("reloaded: version {version} -> {version}, 1 command still running\n");
     assert_eq!(stdout(reload()), done);
     assert_eq!(exe(), installed, "the new file runs when that is said");
 
@@ -600,9 +600,17 @@ fn a_new_file_under_the_old_name_is_what_a_reload_runs() {
         eventually(&format!("{what}: an error is logged"), || errors() == n + 1);
         assert!(serves(&socket), "{what}");
     }
+    // A script in our place that does not become us: the next image would be another process, and the children not its own.
+    let elsewhere = TempDir::new();
+    let real = elsewhere.0.join("bkt");
+    support::copy_bkt(&real);
+    replace(&|path| executable(path, format!("#!/bin/sh\n'{}' bkt-hostd \"$@\"\nexit $?\n", real.display()).as_bytes(), 0o755));
+    let why = format!("not reloaded: the new binary would be the child of a script, {}, and what runs would be lost; let the script 'exec' it", installed.display());
+    support::complaint(&reload(), 125, &format!("{why}; the daemon goes on as it is"));
+    assert!(serves(&socket));
     fs::remove_file(&installed).unwrap();
     support::complaint(&reload(), 125, "not reloaded: the new binary cannot be executed: No such file or directory; the daemon goes on as it is");
-    eventually("no file: an error is logged", || errors() == broken.len() + 1);
+    eventually("no file: an error is logged", || errors() == broken.len() + 2);
     assert!(serves(&socket));
     eventually("no child is left of it", || support::children(running.0.id()).len() == 1);
 
@@ -764,7 +772,7 @@ fn status_tells_running_from_stale_from_not_running_and_is_no_operation() {
         (Some(u64::from(pid)), Some("sh"), Some("op-123456789abc"), Some(false))
     );
     let shown = stdout(host.bkt(["admin", "daemon", "status"]).output().unwrap());
-    for wanted in ["running, pid", "version 0.", "socket:", "uptime:", "served:  1 operations", "running: 1", "op-123456789abc", "sh"] {
+    for wanted in ["running, pid", "version 0.", "socket:", "uptime:", "served:  1 operation\n", "running: 1", "op-123456789abc", "sh"] {
         assert!(shown.contains(wanted), "{wanted:?} in {shown}");
     }
     run.kill().unwrap();
@@ -1008,6 +1016,42 @@ fn a_monitor_that_is_killed_takes_its_command_with_it_and_says_so() {
     account.close(0);
 }
 
+/// What an emulator of another architecture's programs (qemu's) answers to a child that is to have our memory and is no thread.
+fn refuse_children_in_our_memory() -> std::io::Result<()> {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, is, has, done) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ, libc::BPF_JMP | libc::BPF_JSET, libc::BPF_RET);
+    // Of seccomp_data: the call's number, and the lower half of its first argument.
+    let mut program = [
+        step(load, 0, 0, 0),
+        step(is, 0, 3, libc::SYS_clone as u32),
+        step(load, 0, 0, 16),
+        step(has, 0, 1, libc::CLONE_VM as u32),
+        step(done, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+        step(done, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: a filter of that length; the kernel copies it.
+    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[test]
+fn a_command_runs_where_no_child_can_share_the_daemons_memory() {
+    let host = Host::start_with(|daemon| {
+        // SAFETY: two system calls between fork and exec.
+        unsafe { daemon.pre_exec(refuse_children_in_our_memory) };
+    });
+    for _ in 0..50 {
+        assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
+    }
+    assert_eq!(host.exec(["no-such-command"]).status().unwrap().code(), Some(127));
+    let at_a_terminal = host.bkt(["admin", "daemon", "exec", "--pty", "--", "sh", "-c", "exit 8"]).status().unwrap();
+    assert_eq!(at_a_terminal.code(), Some(8));
+    assert_eq!(host.zombies(), 0);
+}
+
 // ---- the names
 
 /// Starts the binary with exactly these arguments, none of them added: `argv[0]` too may be missing.
@@ -1137,7 +1181,7 @@ fn install_makes_links_twice_the_same_and_never_replaces_a_foreign_file() {
 #[test]
 fn warnings_are_not_part_of_a_normal_day() {
     let host = Host::start();
-    for script in ["exit 0", "exit 3", "kill -TERM $$", "kill -STOP $$ & exit 0", "echo x; exec sleep 0"] {
+    for script in ["exit 0", "exit 3", "kill -TERM $$", "kill -CONT $$; exit 0", "echo x; exec sleep 0"] {
         let _ = host.sh(script).output().unwrap();
         let mut terminal = Terminal::run(&mut host.sh(script));
         let _ = terminal.wait();

@@ -172,10 +172,12 @@ fn the_log_file_is_shown_as_a_table_and_filtered() {
     assert!(one.lines().count() == 2 && one.lines().all(|l| l.contains("op-00000000000a")), "both hops of it: {one}");
     assert!(log(&["--op", "op-00000000000b"]).contains("somebody else's words"));
     assert_eq!(log(&["--since", "2026-02-01"]).lines().count(), 1);
-    assert_eq!(log(&["--since", "2026-01-31T18:30:30"]).lines().count(), 2);
+    assert_eq!(log(&["--since", "2026-01-31T18:30:30"]).lines().count(), 3, "words without a time came after the line before them");
     assert_eq!(log(&["--since", "10m"]), "");
     let raw = log(&["--json", "--op", "op-00000000000b"]);
-    assert_eq!(serde_json::from_str::<Value>(raw.trim()).unwrap()["message"], "podman: exit status 0");
+    let raw: Vec<Value> = raw.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((raw.len(), &raw[0]["message"]), (2, &Value::from("podman: exit status 0")));
+    assert_eq!((&raw[1]["time"], &raw[1]["level"]), (&raw[0]["time"], &Value::from("")));
     for (args, part) in [(&["--op", "x"][..], "'x' is no operation id"), (&["--since", "yesterday"], "--since wants"), (&["--all"], "invalid option '--all'")] {
         complaint(&on_host(&host, &[&["log"], args].concat()).output().unwrap(), 125, part);
     }
@@ -205,7 +207,9 @@ fn journal(directory: &Path) -> String {
     let script = format!("#!/bin/sh\nprintf '%s ' \"$@\" >>{0}/asked\n[ -e {0}/none ] && exit 1\ncat {0}/lines\n", directory.display());
     fs::write(directory.join("journalctl"), script).unwrap();
     fs::set_permissions(directory.join("journalctl"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(directory.join("lines"), LINES).unwrap();
+    let who = |line: &str| if line.starts_with('{') { "bkt[9]" } else { "systemd[1]" };
+    let lines: Vec<String> = LINES.lines().enumerate().map(|(at, line)| format!("1800000000.00{at}000 {}: {line}\n", who(line))).collect();
+    fs::write(directory.join("lines"), lines.concat()).unwrap();
     format!("{}:{}", directory.display(), std::env::var("PATH").unwrap())
 }
 
@@ -217,14 +221,16 @@ fn the_journal_is_asked_for_our_unit_and_no_log_at_all_is_said() {
     let shown = stdout(on_host(&host, &["log", "--op", "op-00000000000a"]).env("PATH", &path).output().unwrap());
     assert_eq!(shown.lines().count(), 2, "{shown}");
     let asked = fs::read_to_string(dir.0.join("asked")).unwrap();
-    assert!(asked.contains("--user") && asked.contains("--unit=bkt-hostd") && asked.contains("--output=cat"), "{asked}");
+    assert!(asked.contains("--user") && asked.contains("--unit=bkt-hostd") && asked.contains("--output=short-unix"), "{asked}");
+    let shown = stdout(on_host(&host, &["log", "--since", "2027-01-15"]).env("PATH", &path).output().unwrap());
+    assert_eq!(shown, "2027-01-15T08:00:00.002Z -     -               systemd: somebody else's words about op-00000000000b\n");
 
     fs::write(dir.0.join("lines"), "").unwrap();
     let nothing = on_host(&host, &["log"]).env("PATH", &path).output().unwrap();
     complaint(&nothing, 125, "the journal has nothing of bkt-hostd");
     fs::write(dir.0.join("none"), "").unwrap();
     let nothing = on_host(&host, &["log"]).env("PATH", &path).output().unwrap();
-    complaint(&nothing, 125, "there is no journal here");
+    complaint(&nothing, 125, "journalctl --user cannot read the journal");
     let said = text(&nothing.stderr);
     assert!(said.contains(".local/state/bkt/hostd.log") && said.contains("--log-file") && said.contains("bkt admin daemon install"), "{said}");
     // With a file there, that is what there is.

@@ -44,7 +44,10 @@ fn an_installed_daemon_is_there_after_every_login_and_gone_after_every_logout() 
     {
         let _session = user.log_in();
         eventually("it is there again", || user.sh("bkt admin daemon status").status.success());
-        assert_eq!(user.ok("bkt admin daemon exec -- echo again"), "again\n");
+        assert_eq!(user.ok("BKT_OP_ID=op-0123456789ab bkt admin daemon exec -- echo again"), "again\n");
+        eventually("what succeeded is found in the log", || text(&user.sh("bkt log --op op-0123456789ab").stdout).contains("echo: exit status 0"));
+        let log = user.ok("bkt log --json --since 1h");
+        assert!(log.lines().any(|line| line.starts_with("{\"time\":\"20") && line.contains("\"systemd: Started bkt-hostd.service")), "{log}");
     }
 }
 
@@ -126,6 +129,31 @@ fn each_command_has_a_cgroup_of_its_own_named_after_its_operation() {
     assert!(shown.contains("─op-") && shown.contains("sleep 1000") && shown.contains("─daemon"), "{shown}");
     user.ok("kill $(cat ~/left)");
     eventually("nothing is left of it", || user.ok(&format!("bkt admin daemon exec -- true; {CGROUPS}")).is_empty());
+}
+
+#[test]
+fn a_unit_that_is_not_delegated_its_cgroup_does_not_divide_it() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("bkt admin daemon install; mkdir -p ~/.config/systemd/user/bkt-hostd.service.d");
+    let status = || user.ok("bkt admin daemon exec -- grep ^0:: /proc/self/cgroup; bkt admin daemon status; bkt doctor");
+    let is_divided = |status: &str| {
+        let divided = status.contains("/bkt-hostd.service/op-");
+        assert_eq!(status.contains("cgroup:  per command"), divided, "{status}");
+        assert_eq!(status.contains("commands have no cgroups of their own"), !divided, "{status}");
+        divided
+    };
+    assert!(is_divided(&status()));
+    let drop_in = "~/.config/systemd/user/bkt-hostd.service.d/override.conf; systemctl --user daemon-reload; systemctl --user restart bkt-hostd";
+    user.ok(&format!("printf '[Service]\\nDelegate=no\\n' >{drop_in}"));
+    assert!(!is_divided(&status()));
+    user.ok("bkt admin daemon reload");
+    assert!(!is_divided(&status()), "nor after a reload");
+    user.ok(&format!("rm {drop_in}"));
+    assert!(is_divided(&status()));
+    user.ok("bkt admin daemon reload");
+    assert!(is_divided(&status()), "and after a reload");
 }
 
 #[test]
@@ -253,7 +281,7 @@ fn without_systemd_a_desktop_starts_it_or_it_is_said_what_to_do() {
     let said = support::stdout(bkt(&["admin", "daemon", "install"], Some("XFCE")));
     assert!(said.contains("start the daemon"), "{said}");
     let line = fs::read_to_string(&entry).unwrap().lines().find(|l| l.starts_with("Exec=")).unwrap().to_string();
-    assert_eq!(line, format!("Exec=\"{BKT}\" bkt-hostd --log-file"));
+    assert_eq!(line, format!("Exec=\"{BKT}\" bkt-hostd -v --log-file"));
     assert!(bkt(&["admin", "daemon", "status"], None).status.success(), "it runs");
     // Its log, of JSON lines, is its owner's alone, and is opened anew by a reload.
     let log = home.0.join(".local/state/bkt/hostd.log");

@@ -128,7 +128,7 @@ fn a_manifest_of_the_first_form_is_listed_and_its_links_are_made() {
         assert_eq!(home.leads_to(&format!(".local/bin/distrobox/{name}")), "~/.local/bin/bkt");
     }
     assert_eq!(home.leads_to(".local/bin/locald"), "~/.cargo/bin/locald");
-    assert!(home.ok("check").ends_with("4 shims are as declared\n"));
+    assert!(home.ok("check").ends_with("4 shims, as declared\n"));
     assert_eq!(fs::read_to_string(home.path(".config/bkt/shims.json")).unwrap(), FIRST, "sync writes links, not the manifest");
 }
 
@@ -189,7 +189,7 @@ fn host_shims_are_links_to_bkt_and_one_of_another_name_says_which() {
     assert_eq!([at("docker"), at("k"), at(".as/nerdctl")], ["-", ".as/nerdctl", "~/.local/bin/bkt"]);
     home.ok("remove k");
     assert_eq!(at(".as/nerdctl"), "-");
-    assert!(home.ok("check").ends_with("3 shims are as declared\n"));
+    assert!(home.ok("check").ends_with("3 shims, as declared\n"));
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn remove_and_prune_delete_only_what_we_made() {
     home.ok("remove cargo");
     home.manifest("{}");
     let said = home.shim("sync");
-    assert!(text(&said.stderr).contains("3 links of ours are not declared"), "{}", text(&said.stderr));
+    assert!(text(&said.stderr).contains("links of ours that are not declared: 3"), "{}", text(&said.stderr));
     assert_eq!(home.leads_to(".local/bin/distrobox/rg"), "~/.local/bin/bkt", "only --prune deletes");
     home.ok("sync --prune");
     for gone in ["distrobox/cargo", "distrobox/rg", "distrobox/node", "../share/bkt/shims/by-hand"] {
@@ -449,7 +449,7 @@ fn changes_at_once_lose_nothing() {
     let home = Home::new();
     let all: Vec<_> = (0..12).map(|n| home.bkt(&["shim", "add", &format!("tool-{n}"), "--host"]).stdout(Stdio::null()).spawn().unwrap()).collect();
     all.into_iter().for_each(|mut child| assert!(child.wait().unwrap().success()));
-    assert!(home.ok("check").ends_with("12 shims are as declared\n"));
+    assert!(home.ok("check").ends_with("12 shims, as declared\n"));
 }
 
 #[test]
@@ -488,7 +488,7 @@ fn check_says_what_has_drifted_and_what_mends_it() {
         home.manifest(&FIRST.replacen('{', "{\"container\": \"dev\",", 1));
         home.ok("add docker --host podman");
         home.ok("sync");
-        assert_eq!(home.ok("check"), "5 shims are as declared\n");
+        assert_eq!(home.ok("check"), "5 shims, as declared\n");
         spoil(&home);
         let output = home.shim("check");
         assert_eq!(output.status.code(), Some(1));
@@ -497,7 +497,7 @@ fn check_says_what_has_drifted_and_what_mends_it() {
         assert_eq!((json.status.code(), text(&json.stdout).matches("\"drift\": true").count()), (Some(1), 1));
         if mend.starts_with("bkt shim sync") {
             home.ok(mend.trim_start_matches("bkt shim "));
-            assert_eq!(home.ok("check"), "5 shims are as declared\n", "{what}");
+            assert_eq!(home.ok("check"), "5 shims, as declared\n", "{what}");
         }
     }
     let home = with_programs();

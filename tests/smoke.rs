@@ -14,15 +14,11 @@ fn ctrl_z_and_fg_twice() {
     t.send("$X sh -c 'echo begun; read a; echo got $a; read b; echo got $b'\r");
     t.expect("begun\r\n");
     for _ in 0..2 {
-        t.send("\x1a");
-        t.expect("Stopped");
-        t.expect("READY> ");
+        t.ctrl_z();
         t.fg();
         t.wait_until_raw();
     }
     t.send("one\r");
     t.expect("got one");
-    t.send("two\r");
-    t.expect("got two");
-    t.expect("READY> ");
+    t.answer("two", "got two");
 }

@@ -58,7 +58,7 @@ impl User {
         (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
     }
 
-    /// Everything in the home, with what it is. What a daemon has logged is its own.
+    /// Everything in the home, with what it is.
     fn snapshot(&self) -> BTreeMap<PathBuf, String> {
         let (mut all, mut open) = (BTreeMap::new(), vec![self.dir.0.join("home")]);
         while let Some(directory) = open.pop() {
@@ -130,8 +130,50 @@ fn one_command_installs_everything_and_one_makes_it_as_it_was() {
     assert_eq!((code, &status["drift"], &status["installed"]["user"]), (Some(0), &Value::Array(vec![]), &"somebody".into()));
     assert_eq!(status["installed"]["source"], user.downloaded().to_str().unwrap());
 
+    // Declared since: the links go, the declaration stays.
+    let manifest = user.home(".config/bkt/shims.json");
+    for args in [&["add", "ip", "--host"][..], &["add", "dnf", "--host", "rpm-ostree"]] {
+        stdout(user.command(user.home(".local/bin/bkt")).arg("shim").args(args).output().unwrap());
+    }
+    assert_eq!(shim("dnf"), Path::new(".as/rpm-ostree"));
+    let would = stdout(user.system("uninstall --dry-run"));
+    assert!(would.contains("shims/ip\n") && would.contains("shims/.as/rpm-ostree\n"), "{would}");
     stdout(user.system("uninstall"));
-    assert_eq!(user.snapshot(), before);
+    let (mut after, mut before) = (user.snapshot(), before);
+    assert!(after.remove(&manifest).unwrap().contains("dnf") && before.remove(&manifest).is_some());
+    assert_eq!(after, before);
+}
+
+#[test]
+fn make_and_bkt_install_the_same() {
+    let (by_make, by_bkt) = (User::new(), User::new());
+    stdout(by_make.make("install"));
+    stdout(by_bkt.system(&format!("install --no-service --files {PROJECT}")));
+    let files = |user: &User| -> Vec<PathBuf> {
+        let home = user.dir.0.join("home");
+        let all = user.snapshot().into_iter().filter(|(_, what)| what != "directory");
+        all.map(|(path, _)| path.strip_prefix(&home).unwrap().to_path_buf()).filter(|path| !path.ends_with("bkt/installed") && !path.ends_with("install.json")).collect()
+    };
+    assert_eq!(files(&by_make), files(&by_bkt));
+}
+
+#[test]
+fn a_file_that_was_downloaded_under_another_name_installs_itself() {
+    let user = User::new();
+    for name in ["bkt-x86_64-linux-musl", "bkt-0.1.0", "bkt(1)"] {
+        let file = user.downloaded().with_file_name(name);
+        fs::copy(BKT, &file).unwrap();
+        let said = stdout(user.command(&file).args(["admin", "system", "install", "--no-service"]).output().unwrap());
+        assert!(said.contains("installed: version"), "{said}");
+        assert_eq!(stdout(user.command(user.home(".local/bin/bkt")).arg("--version").output().unwrap()), format!("bkt {}\n", env!("CARGO_PKG_VERSION")));
+        stdout(user.command(&file).args(["admin", "system", "uninstall"]).output().unwrap());
+    }
+    // A link says what it is to be, and the host has no such command.
+    let link = user.downloaded().with_file_name("bkt-unknown");
+    symlink(user.downloaded(), &link).unwrap();
+    let output = user.command(&link).arg("--version").output().unwrap();
+    assert_eq!(output.status.code(), Some(127));
+    assert!(text(&output.stderr).contains("bkt-unknown is a link to bkt") && text(&output.stderr).contains("bkt --list"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -222,6 +264,7 @@ fn status_names_what_has_drifted_and_an_installation_mends_it() {
 #[test]
 fn an_upgrade_reloads_the_daemon_a_restart_asks_first_and_an_uninstall_ends_it() {
     let user = User::new();
+    let before_all = user.snapshot();
     let said = stdout(user.system("install"));
     assert!(said.contains("start the daemon"), "{said}");
     let bkt = user.home(".local/bin/bkt");
@@ -232,7 +275,7 @@ fn an_upgrade_reloads_the_daemon_a_restart_asks_first_and_an_uninstall_ends_it()
     fs::remove_file(user.downloaded()).unwrap();
     other_version(&user.downloaded());
     let said = stdout(user.system("install"));
-    assert!(said.contains("installed: version 9.9.9 (before: 0.1.0)") && said.contains("reloaded: ") && said.contains("1 commands run on"), "{said}");
+    assert!(said.contains("installed: version 9.9.9 (before: 0.1.0)") && said.contains("reloaded: ") && said.contains("1 command still running"), "{said}");
     let (code, status) = user.status();
     assert_eq!((code, &status["daemon_version"], &status["installed"]["earlier"]), (Some(0), &"9.9.9".into(), &"0.1.0".into()));
 
@@ -249,6 +292,7 @@ fn an_upgrade_reloads_the_daemon_a_restart_asks_first_and_an_uninstall_ends_it()
     assert!(said.contains("stopping the daemon"), "{said}");
     assert!(!bkt.exists() && !user.home(".config").exists());
     assert!(!user.dir.0.join("run/bkt/host.sock").exists(), "the daemon has ended");
+    assert_eq!(user.snapshot(), before_all, "not even its log is left");
     refused(user.system("restart"), &["there is no daemon"]);
 }
 

@@ -9,10 +9,14 @@ use support::{Host, TempDir, eventually, kill, lives, number_in, state};
 /// Long enough for any test, short enough not to stay.
 const LONG: &str = "sleep 60";
 
+/// The same natively and through a daemon.
+fn both(test: impl Fn(&mut Terminal)) {
+    natively_and_through(&Host::start(), test);
+}
+
 #[test]
 fn a_command_has_the_terminal_as_its_controlling_one_in_the_foreground() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         let shown = t.line("$X tty");
         assert!(shown.starts_with("/dev/pts/"), "{shown:?}");
         let shown = t.line("$X sh -c 'ps -o tty=,tpgid=,pgid= -p $$; tty'");
@@ -28,53 +32,40 @@ fn a_command_has_the_terminal_as_its_controlling_one_in_the_foreground() {
 
 #[test]
 fn ctrl_c_and_ctrl_backslash_end_the_command_by_their_signals() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         for (key, status) in [("\x03", 130), ("\x1c", 131)] {
-            t.start(&format!("ulimit -c 0; $X sh -c 'echo begun; exec {LONG}'"));
-            t.expect("begun\r\n");
-            t.send(key);
-            t.expect("READY> ");
-            assert_eq!(t.line("echo status $?"), format!("status {status}\r\n"));
+            t.begin(&format!("ulimit -c 0; $X sh -c 'echo begun; exec {LONG}'"));
+            t.end_by(key);
+            t.expect_status(status);
         }
     });
 }
 
 #[test]
 fn a_command_may_catch_ctrl_c() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
-        t.start("$X bash -c 'trap \"echo caught\" INT; echo begun; read a; echo got $a; exit 3'");
-        t.expect("begun\r\n");
+    both(|t| {
+        t.begin("$X bash -c 'trap \"echo caught\" INT; echo begun; read a; echo got $a; exit 3'");
         t.send("\x03");
         t.expect("caught");
-        t.send("x\r");
-        t.expect("got x");
-        t.expect("READY> ");
-        assert_eq!(t.line("echo status $?"), "status 3\r\n");
+        t.answer("x", "got x");
+        t.expect_status(3);
     });
 }
 
 fn stop_and_fg(t: &mut Terminal, command: &str, times: usize, settle: fn()) {
-    t.start(command);
-    t.expect("begun\r\n");
+    t.begin(command);
     for _ in 0..times {
         settle();
-        t.send("\x1a");
-        t.expect("Stopped");
-        t.expect("READY> ");
+        t.ctrl_z();
         assert!(t.line("jobs").contains("Stopped"));
         t.fg();
     }
-    t.send("one\r");
-    t.expect("got one");
-    t.expect("READY> ");
+    t.answer("one", "got one");
 }
 
 #[test]
 fn ctrl_z_and_fg_work_five_times_in_a_row() {
-    let host = Host::start();
-    natively_and_through(&host, |t| stop_and_fg(t, "$X sh -c 'echo begun; read a; echo got $a'", 5, || {}));
+    both(|t| stop_and_fg(t, "$X sh -c 'echo begun; read a; echo got $a'", 5, || {}));
 }
 
 /// A program that catches Ctrl-Z's signal, cleans up, as editors do, and then stops itself by another one.
@@ -115,13 +106,10 @@ fn a_script_stops_as_a_whole_even_if_its_command_stops_itself() {
         for shell in ["bash", "sh"] {
             natively_and_through(&host, |t| {
                 t.line("export X");
-                t.start(&format!("{shell} {}", script.display()));
-                t.expect("begun\r\n");
+                t.begin(&format!("{shell} {}", script.display()));
                 for _ in 0..2 {
                     moment();
-                    t.send("\x1a");
-                    t.expect("Stopped");
-                    t.expect("READY> ");
+                    t.ctrl_z();
                     // The script has stopped; its command is about to.
                     moment();
                     t.fg();
@@ -129,7 +117,7 @@ fn a_script_stops_as_a_whole_even_if_its_command_stops_itself() {
                 t.send("one\r");
                 t.expect("got one");
                 t.expect("after it");
-                t.expect("READY> ");
+                t.prompt();
             });
         }
     }
@@ -144,33 +132,28 @@ fn ctrl_c_during_a_scripts_command_ends_the_script() {
     for shell in ["bash", "sh"] {
         natively_and_through(&host, |t| {
             t.line("export X");
-            t.start(&format!("{shell} {}", script.display()));
-            t.expect("begun\r\n");
-            t.send("\x03");
-            let shown = t.expect("READY> ");
+            t.begin(&format!("{shell} {}", script.display()));
+            let shown = t.end_by("\x03");
             assert!(!shown.contains("after="), "{shown:?}");
-            assert_eq!(t.line("echo status $?"), "status 130\r\n");
+            t.expect_status(130);
         });
     }
 }
 
 #[test]
 fn a_script_sees_the_status_of_every_way_to_end() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
-        let ends =
-            "for s in 0 1 125 255; do $X sh -c \"exit $s\"; echo -n \"$? \"; done; for s in HUP INT TERM KILL USR1 PIPE; do $X sh -c \"kill -$s \\$\\$\"; echo -n \"$? \"; done";
-        let shown = t.line(&format!("bash -c '{}' 2>/dev/null", format!("X=\"$X\"; {ends}").replace("X=\"$X\"; ", "")).replace("bash -c", "X=\"$X\" bash -c"));
+    both(|t| {
+        let codes = "for s in 0 1 125 255; do $X sh -c \"exit $s\"; echo -n \"$? \"; done";
+        let signals = "for s in HUP INT TERM KILL USR1 PIPE; do $X sh -c \"kill -$s \\$\\$\"; echo -n \"$? \"; done";
+        let shown = t.line(&format!("X=\"$X\" bash -c '{codes}; {signals}' 2>/dev/null"));
         assert_eq!(shown, "0 1 125 255 129 130 143 137 138 141 ");
     });
 }
 
 #[test]
 fn a_background_command_runs_until_it_needs_the_keyboard_and_fg_gives_it_that() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
-        t.start("$X sh -c 'echo begun; echo more; read a; echo got $a' &");
-        t.expect("begun\r\n");
+    both(|t| {
+        t.begin("$X sh -c 'echo begun; echo more; read a; echo got $a' &");
         t.expect("more\r\n");
         // The shell says so before its next prompt.
         let mut told = String::new();
@@ -182,68 +165,53 @@ fn a_background_command_runs_until_it_needs_the_keyboard_and_fg_gives_it_that() 
         t.fg();
         t.send("one\r");
         t.expect("one\r\n");
-        assert_eq!(t.expect("READY> "), "got one\r\n");
+        assert_eq!(t.prompt(), "got one\r\n");
     });
 }
 
 #[test]
 fn a_background_command_comes_to_the_foreground_without_having_stopped() {
-    let host = Host::start();
     let dir = TempDir::new();
     let go = fifo(&dir);
-    natively_and_through(&host, |t| {
-        t.start(&format!("$X sh -c 'echo begun; read x < {}; read a; echo got $a' &", go.display()));
-        t.expect("begun\r\n");
+    both(|t| {
+        t.begin(&format!("$X sh -c 'echo begun; read x < {}; read a; echo got $a' &", go.display()));
         t.fg();
         fs::write(&go, "go\n").unwrap();
         moment();
-        t.send("one\r");
-        t.expect("got one\r\n");
-        t.expect("READY> ");
+        t.answer("one", "got one\r\n");
         // And Ctrl-C ends one that never asked for the keyboard.
-        t.start(&format!("$X sh -c 'echo begun; exec {LONG}' &"));
-        t.expect("begun\r\n");
+        t.begin(&format!("$X sh -c 'echo begun; exec {LONG}' &"));
         t.fg();
         moment();
-        t.send("\x03");
-        t.expect("READY> ");
-        assert_eq!(t.line("echo status $?"), "status 130\r\n");
+        t.end_by("\x03");
+        t.expect_status(130);
     });
 }
 
 #[test]
 fn bg_continues_a_stopped_command_and_its_output_has_right_newlines() {
-    let host = Host::start();
     let dir = TempDir::new();
     let go = fifo(&dir);
-    natively_and_through(&host, |t| {
-        t.start(&format!("$X sh -c 'echo begun; read x < {}; echo one; echo two; read a; echo got $a'", go.display()));
-        t.expect("begun\r\n");
-        t.send("\x1a");
-        t.expect("Stopped");
-        t.expect("READY> ");
+    both(|t| {
+        t.begin(&format!("$X sh -c 'echo begun; read x < {}; echo one; echo two; read a; echo got $a'", go.display()));
+        t.ctrl_z();
         t.line("bg");
         fs::write(&go, "go\n").unwrap();
         assert_eq!(t.expect("two\r\n"), "one\r\n");
-        eventually("the command has asked for the keyboard", || t.line("jobs").contains("Stopped"));
+        t.wait_for_stopped_job();
         t.fg();
-        t.send("end\r");
-        t.expect("got end\r\n");
-        t.expect("READY> ");
+        t.answer("end", "got end\r\n");
     });
 }
 
 #[test]
 fn a_subshell_in_the_background_starts_its_command_there() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         t.start("(sleep 0.1; $X sh -c 'echo one; echo two; read a; echo got $a') &");
         t.expect("one\r\ntwo\r\n");
-        eventually("the command has asked for the keyboard", || t.line("jobs").contains("Stopped"));
+        t.wait_for_stopped_job();
         t.fg();
-        t.send("end\r");
-        t.expect("got end\r\n");
-        t.expect("READY> ");
+        t.answer("end", "got end\r\n");
     });
 }
 
@@ -268,40 +236,33 @@ fn stop_signals_from_another_process_stop_the_job_and_cont_continues_it() {
         natively_and_through(&host, |t| {
             let pid_file = dir.0.join("pid");
             let _ = fs::remove_file(&pid_file);
-            t.start(&format!("bash -c 'echo $$ > {}; exec '\"$X\"' sh -c \"echo begun; read a; echo got \\$a\"'", pid_file.display()));
-            t.expect("begun\r\n");
+            t.begin(&format!("bash -c 'echo $$ > {}; exec '\"$X\"' sh -c \"echo begun; read a; echo got \\$a\"'", pid_file.display()));
             let client = number_in(&pid_file);
             for _ in 0..2 {
                 kill(client, signal);
-                t.expect("Stopped");
-                t.expect("READY> ");
+                t.expect_stopped();
                 t.fg();
                 eventually("it runs again", || state(client) == Some('S'));
             }
             // Stopped and continued by somebody else: the shell keeps the terminal, the command runs in the background.
             kill(client, signal);
-            t.expect("Stopped");
-            t.expect("READY> ");
+            t.expect_stopped();
             kill(client, libc::SIGCONT);
             moment();
             t.line("true");
             t.fg();
             moment();
-            t.send("one\r");
-            t.expect("got one");
-            t.expect("READY> ");
+            t.answer("one", "got one");
         });
     }
 }
 
 #[test]
 fn a_job_continued_in_the_background_by_hand_asks_for_the_keyboard_again() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
-        t.start("$X sh -c 'echo begun; read a; echo got $a'");
-        t.expect("begun\r\n");
+    both(|t| {
+        t.begin("$X sh -c 'echo begun; read a; echo got $a'");
         t.send("\x1a");
-        t.expect("READY> ");
+        t.prompt();
         let client = job(t);
         kill(client, libc::SIGCONT);
         moment();
@@ -309,9 +270,7 @@ fn a_job_continued_in_the_background_by_hand_asks_for_the_keyboard_again() {
         t.line("");
         t.fg();
         moment();
-        t.send("one\r");
-        t.expect("got one");
-        t.expect("READY> ");
+        t.answer("one", "got one");
     });
 }
 
@@ -326,28 +285,23 @@ fn ctrl_z_in_a_pipeline_stops_all_of_it() {
         "cat | $X sh -c 'echo begun; cat'",
     ] {
         natively_and_through(&host, |t| {
-            t.start(pipeline);
-            t.expect("begun\r\n");
+            t.begin(pipeline);
             for _ in 0..2 {
                 // A shell that forks right now would stop half-way.
                 moment();
-                t.send("\x1a");
-                t.expect("Stopped");
-                t.expect("READY> ");
+                t.ctrl_z();
                 let runs_on = t.line("ps -o stat=,comm= -t $(tty) | grep -c '^[SR].* \\(bkt\\|sleep\\|cat\\)$'");
                 assert_eq!(runs_on, "0\r\n");
                 t.fg();
             }
-            t.send("\x03");
-            t.expect("READY> ");
+            t.end_by("\x03");
         });
     }
 }
 
 #[test]
 fn keys_go_to_the_pager_and_not_to_the_command_before_it() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         for command in [
             "$X seq 1000 | less",
             "$X seq 1000 | $X less",
@@ -369,8 +323,7 @@ fn keys_go_to_the_pager_and_not_to_the_command_before_it() {
             t.send("q");
             // A writer that never writes again lives on after the pager, in the shell's eyes too.
             moment();
-            t.send("\x03");
-            t.expect("READY> ");
+            t.end_by("\x03");
             t.line("");
             assert_eq!(t.line("stty size"), "24 80\r\n");
         }
@@ -379,8 +332,7 @@ fn keys_go_to_the_pager_and_not_to_the_command_before_it() {
 
 #[test]
 fn a_writer_in_a_pipeline_leaves_the_keyboard_alone_where_output_stops_background_jobs() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         t.line("stty tostop");
         t.start("sleep 0.5 | $X sh -c 'echo out; exec cat'");
         t.expect("out\r\n");
@@ -388,7 +340,7 @@ fn a_writer_in_a_pipeline_leaves_the_keyboard_alone_where_output_stops_backgroun
             assert!(t.is_cooked() || t.foreground() == t.child.id() as i32, "the keyboard was lent to a writer");
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        t.expect("READY> ");
+        t.prompt();
         // A real background job is stopped by its output, and goes on when it is in the foreground.
         t.line("sleep 0.1 | $X echo late &");
         let mut jobs = String::new();
@@ -399,16 +351,15 @@ fn a_writer_in_a_pipeline_leaves_the_keyboard_alone_where_output_stops_backgroun
         assert!(!jobs.contains("late\r\n["), "{jobs}");
         t.start("fg");
         t.expect("late\r\n");
-        t.expect("READY> ");
+        t.prompt();
     });
 }
 
 #[test]
 fn a_command_with_only_its_input_at_the_terminal_reads_lines_to_the_end() {
-    let host = Host::start();
     let dir = TempDir::new();
     let out = dir.0.join("out");
-    natively_and_through(&host, |t| {
+    both(|t| {
         for command in [format!("$X cat > {}", out.display()), format!("$X cat | cat > {}", out.display())] {
             t.start(&command);
             moment();
@@ -416,7 +367,7 @@ fn a_command_with_only_its_input_at_the_terminal_reads_lines_to_the_end() {
             t.expect("two\r\n");
             // A burst, its end of file included.
             t.send("three\rfour\r\x04");
-            t.expect("READY> ");
+            t.prompt();
             eventually("all of it is there", || fs::read_to_string(&out).unwrap() == "one\ntwo\nthree\nfour\n");
         }
     });
@@ -454,8 +405,7 @@ fn a_command_that_forks_after_each_answer_asks_for_the_next() {
 
 #[test]
 fn lines_are_read_from_the_terminal_one_by_one_though_the_input_is_elsewhere() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         for redirected in ["< /dev/null", "< /dev/null | cat", "< /dev/null 2>&1 | $X cat"] {
             t.start(&format!("$X sh -c 'for i in 1 2 3 4 5; do read a < /dev/tty; echo got $a >&2; done' {redirected}"));
             t.wait_for_job();
@@ -463,7 +413,7 @@ fn lines_are_read_from_the_terminal_one_by_one_though_the_input_is_elsewhere() {
                 t.send(&format!("{word}\r"));
                 t.expect(&format!("got {word}\r\n"));
             }
-            t.expect("READY> ");
+            t.prompt();
             assert_eq!(t.line("echo ok"), "ok\r\n");
         }
     });
@@ -471,8 +421,7 @@ fn lines_are_read_from_the_terminal_one_by_one_though_the_input_is_elsewhere() {
 
 #[test]
 fn keys_typed_before_the_start_are_shown_once() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         for (ahead, after) in [("typed\r", ""), ("one\rty", "ped\r"), ("ty", "ped\r")] {
             t.start("stty sane; sleep 0.4; $X sh -c 'echo begun; while read a; do echo got $a; [ $a = typed ] && exit; done'");
             t.wait_for_job();
@@ -481,7 +430,7 @@ fn keys_typed_before_the_start_are_shown_once() {
             moment();
             t.send(after);
             shown += &t.expect("got typed\r\n");
-            t.expect("READY> ");
+            t.prompt();
             assert_eq!(shown.matches("ty").count(), 1, "{ahead:?}: {shown:?}");
             assert_eq!(shown.matches("one").count(), if ahead.starts_with("one") { 2 } else { 0 }, "{ahead:?}: {shown:?}");
         }
@@ -490,11 +439,10 @@ fn keys_typed_before_the_start_are_shown_once() {
 
 #[test]
 fn a_here_document_leaves_the_terminal_to_the_others() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         t.send("$X sh -c 'cat; tty; test -t 1 && echo tty1; stty -a | grep -c isig' <<E\rfrom here\rE\r");
         t.expect("> E\r\n");
-        assert!(t.expect("READY> ").starts_with("from here\r\nnot a tty\r\ntty1\r\n"));
+        assert!(t.prompt().starts_with("from here\r\nnot a tty\r\ntty1\r\n"));
     });
 }
 
@@ -532,7 +480,7 @@ fn an_interactive_shell_has_job_control_of_its_own() {
                 eventually("the job is gone", || !inner(t, "jobs").contains("Stopped"));
             }
             t.start("exit 7");
-            t.expect("READY> ");
+            t.prompt();
             assert!(t.line("echo status ${PIPESTATUS[0]}").contains("status 7"));
         });
     }
@@ -540,14 +488,12 @@ fn an_interactive_shell_has_job_control_of_its_own() {
 
 #[test]
 fn an_inner_shell_can_be_suspended_and_resumed() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         t.start("PS1='inner> ' $X bash --norc --noprofile -i");
         t.expect("inner> ");
         for _ in 0..3 {
             t.start("suspend");
-            t.expect("Stopped");
-            t.expect("READY> ");
+            t.expect_stopped();
             t.start("fg");
             t.expect("inner> ");
             t.start("echo still $((40+2))");
@@ -555,7 +501,7 @@ fn an_inner_shell_can_be_suspended_and_resumed() {
             t.expect("inner> ");
         }
         t.start("exit");
-        t.expect("READY> ");
+        t.prompt();
     });
 }
 
@@ -576,32 +522,28 @@ while True:
     fs::write(&program, text).unwrap();
     for redirected in ["", "| cat", "> /dev/null", "< /dev/null", "< /dev/null | cat", "2>&1 | $X cat"] {
         natively_and_through(&host, |t| {
-            t.start(&format!("$X python3 {} {redirected}", program.display()));
-            t.expect("begun\r\n");
+            t.begin(&format!("$X python3 {} {redirected}", program.display()));
             moment();
             t.resize(40, 100);
             t.expect("40 100\r\n");
             t.resize(24, 80);
             t.expect("24 80\r\n");
-            t.send("\x03");
-            t.expect("READY> ");
+            t.end_by("\x03");
         });
     }
 }
 
 #[test]
 fn a_size_changed_while_the_command_was_away_is_right_when_it_is_back() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
-        t.start("$X bash -c 'echo begun; while read a; do stty size; done'");
-        t.expect("begun\r\n");
+    both(|t| {
+        t.begin("$X bash -c 'echo begun; while read a; do stty size; done'");
         for (how, rows) in [("", 30), ("bg", 31), ("", 32)] {
             t.send("\x1a");
-            t.expect("READY> ");
+            t.prompt();
             if !how.is_empty() {
                 t.line(how);
                 // It reads, and so is stopped again; a shell that does not know that yet would not continue it.
-                eventually("the shell knows that its job has stopped again", || t.line("jobs").contains("Stopped"));
+                t.wait_for_stopped_job();
             }
             t.resize(rows, 90);
             t.fg();
@@ -609,15 +551,13 @@ fn a_size_changed_while_the_command_was_away_is_right_when_it_is_back() {
             t.send("\r");
             t.expect(&format!("{rows} 90\r\n"));
         }
-        t.send("\x04");
-        t.expect("READY> ");
+        t.end_by("\x04");
     });
 }
 
 #[test]
 fn typed_ahead_keys_reach_the_command_that_reads_them() {
-    let host = Host::start();
-    natively_and_through(&host, |t| {
+    both(|t| {
         t.start("sleep 0.2; $X cat | tr a-z A-Z; $X cat");
         t.wait_for_job();
         t.send("one\rtwo\r\x04");
@@ -626,19 +566,18 @@ fn typed_ahead_keys_reach_the_command_that_reads_them() {
         moment();
         t.send("three\r\x04");
         t.expect("three\r\n");
-        t.expect("READY> ");
+        t.prompt();
     });
 }
 
 #[test]
 fn an_orphaned_background_command_that_reads_gets_no_keys_and_spins_not() {
-    let host = Host::start();
     let dir = TempDir::new();
-    natively_and_through(&host, |t| {
+    both(|t| {
         let done = dir.0.join("done");
         let _ = fs::remove_file(&done);
         t.start(&format!("(bash -c 'exec '\"$X\"' sh -c \"sleep 0.2; read a; echo end=\\$a > {}\"' &)", done.display()));
-        t.expect("READY> ");
+        t.prompt();
         eventually("reading has ended", || fs::read_to_string(&done).is_ok_and(|text| text == "end=\n"));
         assert_eq!(t.line("echo all $((1+1)) mine"), "all 2 mine\r\n");
     });
@@ -650,10 +589,9 @@ fn a_killed_job_leaves_nothing() {
     let mut t = pty::bash(&host);
     let dir = TempDir::new();
     let pid = dir.0.join("pid");
-    t.start(&format!("$X sh -c 'echo $$ > {}; echo begun; exec {LONG}'", pid.display()));
-    t.expect("begun\r\n");
+    t.begin(&format!("$X sh -c 'echo $$ > {}; echo begun; exec {LONG}'", pid.display()));
     t.send("\x1a");
-    t.expect("READY> ");
+    t.prompt();
     let command = number_in(&pid);
     assert_eq!(state(command), Some('T'));
     t.line("kill %1; wait 2>/dev/null");

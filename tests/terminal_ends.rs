@@ -61,7 +61,7 @@ fn a_client_killed_while_it_lends_the_keyboard_in_a_pipeline_leaves_the_modes_ri
     t.wait_until_raw();
     let client = children(t.child.id())[0];
     kill(client, libc::SIGKILL);
-    t.expect("READY> ");
+    t.prompt();
     assert_eq!(modes(&mut t), before);
 }
 
@@ -93,7 +93,7 @@ fn a_killed_daemon_is_told_of_at_the_terminal_where_nobody_reads_the_pipe() {
     host.signal_daemon(libc::SIGKILL);
     t.expect("the daemon died while the command ran");
     t.expect("status 125");
-    t.expect("READY> ");
+    t.prompt();
 }
 
 #[test]
@@ -191,14 +191,13 @@ fn a_program_that_forks_and_returns_is_not_ended_by_our_hanging_up() {
             if redirected == "| cat" {
                 // Which waits for the pipe's end, natively too.
                 moment();
-                t.send("\x03");
-                t.expect("READY> ");
+                t.end_by("\x03");
                 if lives(pid) {
                     kill(pid, libc::SIGKILL);
                 }
                 continue;
             }
-            t.expect("READY> ");
+            t.prompt();
             moment();
             assert!(lives(pid), "{line} {redirected}");
             assert_ne!(state(pid), Some('T'));
@@ -218,7 +217,7 @@ fn a_client_that_vanishes_while_its_command_is_stopped_leaves_nothing() {
     t.expect("begun");
     let pid = number_in(&pid_file);
     t.send("\x1a");
-    t.expect("READY> ");
+    t.prompt();
     eventually("it has stopped", || state(pid) == Some('T'));
     t.line("kill -9 %1; wait %1 2>/dev/null");
     eventually("the command is gone", || !lives(pid));

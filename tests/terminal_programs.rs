@@ -29,9 +29,7 @@ fn vim_edits_resizes_stops_and_comes_back() {
         t.expect("columns=101");
         t.send("\r");
         for _ in 0..2 {
-            t.send("\x1a");
-            t.expect("Stopped");
-            t.expect("READY> ");
+            t.ctrl_z();
             assert_eq!(t.modes().1, modes.1);
             t.fg();
             // The whole screen is there again.
@@ -40,7 +38,7 @@ fn vim_edits_resizes_stops_and_comes_back() {
             t.wait_until_raw();
         }
         t.send(":wq\r");
-        t.expect("READY> ");
+        t.prompt();
         assert_eq!(fs::read_to_string(&file).unwrap(), "first line\nsecond line\n");
         t.resize(24, 80);
         assert_eq!(t.line("echo ok"), "ok\r\n");
@@ -59,7 +57,7 @@ fn vim_started_in_the_background_waits_for_fg() {
         t.send("ihello\x1b");
         t.expect("hello");
         t.send(":q!\r");
-        t.expect("READY> ");
+        t.prompt();
         assert_eq!(t.line("echo ok"), "ok\r\n");
     });
 }
@@ -80,17 +78,14 @@ fn less_pages_a_file_and_its_input() {
             t.send("G");
             t.expect("row 500");
             moment();
-            t.send("\x1a");
-            t.expect("Stopped");
-            t.expect("READY> ");
+            t.ctrl_z();
             t.fg();
             t.expect("row 500");
             t.send("g");
             // Inserted at the top, one by one.
             t.expect("row 2\r\n");
             t.expect("row 1\r\n");
-            t.send("q");
-            t.expect("READY> ");
+            t.end_by("q");
             assert_eq!(t.line("echo ok"), "ok\r\n");
         });
     }
@@ -113,8 +108,7 @@ fn full_screen_monitors_follow_the_terminals_size() {
                 shown.contains("\x1b[40;") || shown.contains("\x1b[40d") || shown.split("\x1b[H").any(|frame| frame.matches('\n').count() >= 38)
             };
             eventually("the last row is used", || last_row(t));
-            t.send("q");
-            t.expect("READY> ");
+            t.end_by("q");
             t.resize(24, 80);
             assert_eq!(t.line("echo ok"), "ok\r\n");
         });
@@ -139,17 +133,14 @@ fn a_python_prompt_edits_lines_and_catches_ctrl_c() {
         t.send("\x03");
         t.expect("KeyboardInterrupt");
         t.expect(">>> ");
-        t.send("\x1a");
-        t.expect("Stopped");
-        t.expect("READY> ");
+        t.ctrl_z();
         t.fg();
         moment();
         t.send("'again'*2\r");
         t.expect("againagain");
         t.expect(">>> ");
-        t.send("\x04");
-        t.expect("READY> ");
-        assert_eq!(t.line("echo status $?"), "status 0\r\n");
+        t.end_by("\x04");
+        t.expect_status(0);
     });
 }
 
@@ -167,7 +158,7 @@ fn tmux_runs_inside() {
     let client = || Command::new("tmux").args(["-S", socket.to_str().unwrap(), "list-clients", "-F", "#{client_height}x#{client_width}"]).output().unwrap();
     eventually("tmux knows the new size", || client().stdout == b"30x100\n");
     t.send("\r");
-    t.expect("READY> ");
+    t.prompt();
     t.resize(24, 80);
     assert_eq!(t.line("echo ok"), "ok\r\n");
 }
@@ -227,7 +218,7 @@ fn sudo_asks_for_a_password_and_hides_it() {
                 t.send(&format!("{password}\r"));
             }
             t.expect("root\r");
-            t.expect("READY> ");
+            t.prompt();
             assert!(!support::text(&t.shown).contains("secret77"), "{line}: the password is shown");
             assert_eq!(t.line("echo ok"), "ok\r\n", "{line}");
         }
@@ -236,8 +227,7 @@ fn sudo_asks_for_a_password_and_hides_it() {
         t.expect("password for");
         t.expect(": ");
         moment();
-        t.send("\x03");
-        t.expect("READY> ");
+        t.end_by("\x03");
         assert_eq!(t.line("echo ok"), "ok\r\n");
     });
 }
@@ -254,7 +244,7 @@ fn a_password_is_read_from_the_terminal_though_all_streams_are_elsewhere() {
         eventually("echo is off", || !t.is_cooked());
         moment();
         t.send("hidden word\r");
-        t.expect("READY> ");
+        t.prompt();
         assert_eq!(fs::read_to_string(&out).unwrap(), "hidden word\n");
         assert!(!support::text(&t.shown).contains("hidden word"));
         assert_eq!(t.line("echo ok"), "ok\r\n");

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use support::boxed::{Boxed, Guest, enter, find_below, is_listed};
 use support::peer::{Account, Peer, assert_asleep, assert_says, run};
 use support::pty::{self, Terminal};
@@ -460,7 +460,7 @@ fn without_a_guest_the_containers_own_tools_do_it_with_arguments_and_status_inta
     let host = Host::start();
     let tools = TempDir::new();
     // podman, as far as it is asked: it starts what is not running, and runs the rest of its arguments.
-    let podman = "#!/bin/sh\nif [ $1 = start ]; then echo started $2 >&2; exit; fi\nwhile [ \"$1\" != dev ]; do shift; done; shift; CONTAINER_ID=by-podman exec \"$@\"\n";
+    let podman = "#!/bin/sh\nif [ $1 = ps ]; then printf '0123\\trunning\\tdev\\n4567\\texited\\tweb\\n'; exit; fi\nif [ $1 = start ]; then echo started $2 >&2; exit; fi\nwhile [ \"$1\" != dev ]; do shift; done; shift; CONTAINER_ID=by-podman exec \"$@\"\n";
     fs::write(tools.0.join("podman"), podman).unwrap();
     fs::set_permissions(tools.0.join("podman"), fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", tools.0.display());
@@ -474,6 +474,19 @@ fn without_a_guest_the_containers_own_tools_do_it_with_arguments_and_status_inta
     shell.stdin.take().unwrap().write_all(b"shopt -q login_shell && echo $CONTAINER_ID login; exit 6\n").unwrap();
     let output = shell.wait_with_output().unwrap();
     assert_eq!((text(&output.stdout).lines().last(), output.status.code()), (Some("by-podman login"), Some(6)), "{}", text(&output.stderr));
+
+    // A name that nobody has is no offer to make such a container.
+    complaint(&by_podman(&mut enter(&host, "deev", ["true"])), 127, "enter: there is no container deev; there are: dev (running), web (exited)");
+    let _guest = Guest::of(&host, "dev");
+    let rows = |all: &Output| text(&all.stdout).lines().skip(1).map(|line| line.split_whitespace().map(str::to_string).collect()).collect::<Vec<Vec<String>>>();
+    let listed = rows(&by_podman(&mut host.bkt(["--no-delegate", "ps"])));
+    assert_eq!((&*listed[0][0], &*listed[0][1], listed[1].join(" ").as_str()), ("dev", env!("CARGO_PKG_VERSION"), "web none - exited"), "{listed:?}");
+    let json: serde_json::Value = serde_json::from_slice(&by_podman(&mut host.bkt(["--no-delegate", "ps", "--json"])).stdout).unwrap();
+    let facts = |at: usize| ["container", "guest", "state", "version"].map(|name| json[at][name].to_string()).join(" ");
+    assert_eq!(facts(0), concat!(r#""dev" true "running" ""#, env!("CARGO_PKG_VERSION"), r#"""#), "{json}");
+    assert_eq!(facts(1), r#""web" false "exited" null"#, "{json}");
+    drop(_guest);
+    eventually("dev has no guest", || !is_listed(&host, "dev"));
 
     complaint(&by_podman(enter(&host, "dev", ["true"]).env("BKT_FALLBACK", "never")), 125, "switched off (BKT_FALLBACK)");
     complaint(&by_podman(&mut host.bkt(["enter", "dev", "--cwd", "/", "--", "true"])), 125, "without options");
@@ -543,7 +556,7 @@ fn a_caller_or_guest_that_breaks_the_rules_is_refused_and_leaves_nothing() {
     let hello = |name: &'static [u8]| Serve { hello: Hello { release: env!("CARGO_PKG_VERSION"), container: Bytes(name), capabilities: vec![] }, returns: false };
     let enter = |name: &'static [u8]| message::encode(&Enter { container: Bytes(name), directory: None }, 0, None);
     let table: Vec<(&str, Vec<u8>, Code)> = vec![
-        ("nobody's name", message::encode(&hello(b""), 0, None), Code::BadRequest),
+        ("nobody's name", message::encode(&hello(b""), 0, None), Code::Denied),
         ("no name", message::encode(&hello(b"a/b"), 0, None), Code::BadRequest),
         ("a container without a guest", enter(b"nobody"), Code::NoGuest),
         ("a container and then nobody's kind", [enter(b"dev"), message::encode(&HandOver { bytes: Bytes(b""), directory: None }, 0, None)].concat(), Code::UnknownMethod),

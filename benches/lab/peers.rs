@@ -6,6 +6,7 @@ use super::place::{BKT, Place};
 use super::spawn::{Io, Program};
 use std::ffi::CString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,10 +103,21 @@ pub fn ways_in(place: &Place) -> Result<Vec<Way>> {
         ways.push(Way { name, programs: [program(TRUE, false), program(shell, true)], _server: None });
     };
     add("bkt enter", &|args, _| Ok(place.direct(&[BKT, "--no-delegate", "enter", &container.name, "--"]).with(args)));
-    add("nsenter", &|args, _| Ok(place.direct(&[&installed("nsenter")?, "-t", &pid, "-m", "-p", "-i", "-u", "-r"]).with(args)));
+    // A shell's process group must be one of its own namespace, or it cannot have the terminal.
+    let session = |terminal: bool| if terminal { &["/usr/bin/setsid", "-c"][..] } else { &[] };
+    add("nsenter", &|args, terminal| Ok(place.direct(&[&installed("nsenter")?, "-t", &pid, "-m", "-p", "-i", "-u", "-r"]).with(session(terminal)).with(args)));
     add("podman exec", &|args, terminal| Ok(container.podman_exec(place, terminal, args)));
-    add("distrobox-enter", &|args, _| Ok(place.direct(&[&installed("distrobox-enter")?, "-n", &container.name, "--"]).with(args)));
+    let path = path_of_a_user(place)?;
+    add("distrobox-enter", &|args, _| Ok(place.direct(&["/usr/bin/env", &path, "USER=root", &installed("distrobox-enter")?, "-n", &container.name, "--"]).with(args)));
     Ok(ways)
+}
+
+/// distrobox serves no root, and we are root where podman needs it: it hears of another number from `id`, and is the same otherwise.
+fn path_of_a_user(place: &Place) -> Result<String> {
+    let tools = place.dir.join("a-user");
+    let write = |to: &Path| fs::write(to, "#!/bin/sh\necho 1000\n").and_then(|()| fs::set_permissions(to, fs::Permissions::from_mode(0o755)));
+    fs::create_dir_all(&tools).and_then(|()| write(&tools.join("id"))).map_err(|e| format!("{}: {e}", tools.display()))?;
+    Ok(format!("PATH={}:{}", tools.display(), std::env::var("PATH").unwrap_or_default()))
 }
 
 /// One way into a container.
@@ -233,7 +245,8 @@ fn podman(place: &Place) -> Result<(Container, Server)> {
     let seen = format!("{0}:{0}", place.dir.display());
     let mut run = Command::new(&podman);
     run.args(["run", "-d", "--name", &name, "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
-    run.args(["-v", &seen, "--rootfs", "/:O", "/bin/sleep", "600"]).stdin(Stdio::null());
+    // As distrobox makes its own, whose directories are found there.
+    run.args(["-v", "/:/run/host:rslave", "-v", &seen, "--rootfs", "/:O", "/bin/sleep", "600"]).stdin(Stdio::null());
     let mut undo = Command::new(&podman);
     undo.args(["rm", "-f", "-t", "0", &name]);
     let mut why = String::new();

@@ -45,7 +45,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
     let running = Running { op: 1, pid: 2, since_ms: 3, name: Bytes(b"ls"), terminal: false };
     let past = Past { seen: vec![Seen { name: Bytes(b"dev"), at_ms: 3, runs: 4 }], errors: vec![Failed { op: 5, at_ms: 6, code: 7, text: "no" }] };
-    let status = Status { release: "0.1.0", pid: 1, uptime_ms: 2, served: 3, descriptors: 4, descriptor_limit: 5, root: (8, 9), clock_ms: 6, supervised: true, session: Bytes(b"A=1\0"), policy: Bytes(b"/p"), policy_stamp: 10, policy_error: "bad", cgroups: true, running: vec![running], past };
+    let status = Status { release: "0.1.0", pid: 1, uptime_ms: 2, served: 3, descriptors: 4, descriptor_limit: 5, root: (8, 9), clock_ms: 6, supervised: true, session: Bytes(b"A=1\0"), policy: Bytes(b"/p"), policy_stamp: 10, policy_error: "bad", cgroups: true, running: vec![running], untold: 11, past };
     let frames = [
         encode(&run, 0, None),
         encode(&hello, 0, None),

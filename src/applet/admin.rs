@@ -4,7 +4,7 @@ use crate::applet::{Call, RELEASE, output, usage};
 use crate::client::ask::{self, Found};
 use crate::client::local;
 use crate::client::run::{self, Command, Outcome, Times};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::exit::End;
 use crate::logging::shown;
 use lexopt::{Arg, Parser, ValueExt};
@@ -69,17 +69,17 @@ pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
         Found::Nothing(path) => return format!("daemon:  not running\nsocket:  {} (not there)\nstart:   bkt-hostd\n", path.display()),
     };
     let mut text = format!(
-        "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {} operations\nopen:    {} descriptors of {}\ncgroup:  {}\nrunning: {}\n",
+        "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {}\nopen:    {} descriptors of {}\ncgroup:  {}\nrunning: {}\n",
         status.pid,
         status.release,
         if status.release == RELEASE { String::new() } else { format!(" (this is {RELEASE})") },
         sockets.first().map_or_else(String::new, |s| s.display().to_string()),
         duration(status.uptime_ms),
-        status.served,
+        counted(status.served as usize, "operation"),
         status.descriptors,
         status.descriptor_limit,
         cgroup(status),
-        status.running.len(),
+        status.running.len() + status.untold,
     );
     if !status.policy.is_empty() {
         text.push_str(&format!("policy:  {}\n", shown(&status.policy)));
@@ -96,6 +96,9 @@ pub fn describe_running(text: &mut String, status: &ask::Status) {
         let op = run.op.map_or_else(String::new, |op| op.to_string());
         let terminal = if run.terminal { "terminal" } else { "-" };
         text.push_str(&format!("  {op}  pid {:<8} {:>10}  {terminal:8}  {}\n", run.pid, duration(run.since_ms), shown(&run.name)));
+    }
+    if status.untold > 0 {
+        text.push_str(&format!("  and {} more\n", status.untold));
     }
 }
 
@@ -122,6 +125,7 @@ pub enum State {
         policy: Option<String>,
         policy_error: Option<String>,
         running: Vec<Run>,
+        untold: usize,
     },
     /// Asked by a container's own socket, where no more is told.
     #[serde(rename = "reserved")]
@@ -178,6 +182,7 @@ impl State {
                 policy: some(shown(&status.policy)),
                 policy_error: some(status.policy_error.clone()),
                 running: status.running.iter().map(Run::of).collect(),
+                untold: status.untold,
             },
         }
     }

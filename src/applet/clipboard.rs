@@ -1,8 +1,8 @@
 //! The host's clipboard: `bkt-clipboard`, and the names that scripts know: each reads its own options, and all ask for the same.
 
-use crate::applet::interceptor::{self, Asked};
+use crate::applet::interceptor;
+use crate::applet::shim::Asked;
 use crate::applet::{Call, RELEASE, output, usage};
-use crate::client::local;
 use crate::desktop::clipboard::{self, Action, Request, Selection};
 use crate::error::{Error, Result};
 use crate::exit::End;
@@ -57,8 +57,8 @@ pub fn run(call: &Call) -> Result<End> {
     match ask(call, &request)? {
         Asked::Ended(end) => Ok(end),
         // There is no real program of this name: it is done here.
-        Asked::Here => clipboard::run(&request, &mut interceptor::programs(call)).map(|()| End::Code(0)),
-        Asked::NoDaemon(path, why) => Err(local::no_daemon(&path, &why)),
+        Asked::Here(_) => clipboard::run(&request, &mut interceptor::programs(call)).map(|()| End::Code(0)),
+        Asked::NoDaemon(missing) => Err(interceptor::no_daemon(&missing)),
     }
 }
 
@@ -96,14 +96,14 @@ fn drop_in(call: &Call, typed: Result<Typed>, help: &str) -> Result<End> {
             output::print(&format!("Usage: {help}\n\nThe host's clipboard, by bkt {RELEASE}. For more: bkt-clipboard --help\n"));
             Ok(End::Code(0))
         }
-        Typed::Do(request) => or_become(call, ask(call, &request)?),
+        Typed::Do(request) => interceptor::or_become(call, ask(call, &request)?),
         Typed::With(request, content) => {
             let by_files = matches!(content, Content::Files(_));
             files::become_standard(content.open()?.into(), 0).map_err(|e| Error::io("take the content", &e))?;
             match ask(call, &request)? {
                 // Another bridge would hand over the names alone, and what lies there on the host may be something else.
-                Asked::NoDaemon(path, why) if by_files => Err(local::no_daemon(&path, &why)),
-                asked => or_become(call, asked),
+                Asked::NoDaemon(missing) if by_files => Err(interceptor::no_daemon(&missing)),
+                asked => interceptor::or_become(call, asked),
             }
         }
     }
@@ -113,14 +113,6 @@ fn ask(call: &Call, request: &Request) -> Result<Asked> {
     let mut words = interceptor::Request::default();
     request.words().iter().for_each(|word| words.word(word));
     interceptor::ask(call, Capability::Clipboard, words)
-}
-
-fn or_become(call: &Call, asked: Asked) -> Result<End> {
-    match asked {
-        Asked::Ended(end) => Ok(end),
-        Asked::Here => interceptor::become_real(call),
-        Asked::NoDaemon(path, why) => interceptor::by_another_way(call, (&path, &why)),
-    }
 }
 
 impl Content {

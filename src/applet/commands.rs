@@ -1,12 +1,11 @@
 //! The commands of `bkt`, for people. Those that belong to the host go there by themselves. The feature `tools` has them.
 
+use crate::applet::shim::Asked;
 use crate::applet::{Before, Call, admin, complete, doctor, enter, history, hostd, output, overview, schema, service, shell, shim, system, usage};
-use crate::client;
-use crate::client::local::{self, Side};
-use crate::client::run::{Command, Outcome};
+use crate::client::run::Command;
+use crate::container::{self, Side};
 use crate::error::{Error, Result};
 use crate::exit::End;
-use crate::paths;
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -121,24 +120,19 @@ pub fn run(call: &Call, before: &Before, word: &OsStr, rest: Vec<OsString>, all:
 fn on_host(call: &Call, before: &Before, all: &[OsString], directory: Option<&[u8]>, here: impl FnOnce(Side) -> Result<End>) -> Result<End> {
     if !before.delegate {
         log::info!(op_id:% = call.op; "running here, as asked for");
-        return here(local::side(&call.invocation));
+        return here(container::side(&call.invocation));
     }
     let args: Vec<std::ffi::CString> = std::iter::once(c"bkt".to_owned()).chain(all.iter().filter_map(|a| std::ffi::CString::new(a.as_bytes()).ok())).collect();
     let args: Vec<&CStr> = args.iter().map(std::ffi::CString::as_c_str).collect();
     let command = Command { args: shim::joined(&args), directory: directory.map(<[u8]>::to_vec), not_on_own_side: true, ..Command::default() };
     log::info!(op_id:% = call.op; "asking the host's bkt through the daemon");
-    match client::run::run(&command, &call.invocation, &call.sockets(), call.op)? {
-        Outcome::Ended(end) => Ok(end),
-        Outcome::SameSide => {
-            log::info!(op_id:% = call.op; "this is the host: running here");
+    match shim::ask(call, &command)? {
+        Asked::Ended(end) => Ok(end),
+        Asked::Here(missing) => {
+            let why = missing.map_or_else(String::new, |(path, _)| format!("no daemon at {}; ", path.display()));
+            log::info!(op_id:% = call.op; "{why}this is the host: running here");
             here(Side::Host)
         }
-        Outcome::NoDaemon { path, why } => match local::side(&call.invocation) {
-            Side::Host => {
-                log::info!(op_id:% = call.op; "no daemon at {}; this is the host: running here", path.display());
-                here(Side::Host)
-            }
-            Side::Container => Err(local::exec_fallback(&args, &call.invocation, &paths::shim_directories(&call.invocation), call.op, (&path, &why))),
-        },
+        Asked::NoDaemon(missing) => Err(shim::become_bridge(call, &args, &missing)),
     }
 }

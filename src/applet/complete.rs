@@ -4,9 +4,9 @@
 //! Whatever goes wrong, there are no candidates then: this is called between two keys, and has nobody to tell.
 
 use crate::applet::shell_line::{self, Line};
+use crate::applet::shim::{self, Asked};
 use crate::applet::{Call, output, usage};
-use crate::client::local::{self, Side};
-use crate::client::run::{self, Command, Outcome, WantPty};
+use crate::client::run::{Command, WantPty};
 use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::exit::End;
@@ -125,10 +125,9 @@ fn ask_host(call: &Call, shell: &[u8], line: &[u8], breaks: &[u8]) -> Vec<u8> {
 fn through_daemon(call: &Call, shell: &[u8], line: &[u8], breaks: &[u8]) -> Result<()> {
     let args = terminated(&[b"bkt", b"complete", b"host", shell, line, breaks]);
     let command = Command { args, not_on_own_side: true, pty: WantPty::Never, ..Command::default() };
-    match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
-        Outcome::Ended(_) => Ok(()),
-        Outcome::NoDaemon { .. } if local::side(&call.invocation) == Side::Container => Ok(()),
-        Outcome::SameSide | Outcome::NoDaemon { .. } => Err(exec_host(call, shell, line, breaks)),
+    match shim::ask(call, &command)? {
+        Asked::Ended(_) | Asked::NoDaemon(_) => Ok(()),
+        Asked::Here(_) => Err(exec_host(call, shell, line, breaks)),
     }
 }
 

@@ -1,9 +1,10 @@
 //! A `distrobox` shim: a container's program. Known by the directory it was executed in, so that host shims pay nothing for it.
 
-use crate::applet::{Call, shim};
-use crate::client::local::{self, Side};
+use crate::applet::shim::Asked;
+use crate::applet::{Call, containers, shim};
+use crate::client::local;
 use crate::client::run::{self, Command, Outcome};
-use crate::container;
+use crate::container::{self, Side};
 use crate::error::{Error, Result, reason};
 use crate::exit::{self, End};
 use crate::invocation::Invocation;
@@ -49,7 +50,7 @@ pub fn run(call: &Call) -> Result<End> {
     };
     let container = manifest.container_of(shim);
     let own = container::name(invocation);
-    let inside = match local::side(invocation) {
+    let inside = match container::side(invocation) {
         Side::Host => Inside::Host,
         Side::Container => Inside::Container(own.as_deref()),
     };
@@ -78,7 +79,7 @@ fn become_program(shim: &Shim, places: &Places, invocation: &Invocation) -> Erro
     if !path.ends_with("bkt") && leads_to_us(&path) {
         return Error::new(format!("{}: its source {} leads back to bkt; name the program itself: bkt shim add {0} --source PATH", shim.name, places.shown(&path)));
     }
-    let args: Vec<&CStr> = std::iter::once(program.as_c_str()).chain(arguments(invocation).iter().copied()).collect();
+    let args = invocation.args_as(&program);
     let error = match local::exec_path(shim.name.as_bytes(), &program, &args, invocation) {
         Ok(error) => error,
         Err(e) => return e,
@@ -105,7 +106,7 @@ fn enter_container(shim: &Shim, container: Option<&str>, places: &Places, call: 
 
 /// `None` where nobody has taken the request: no guest daemon there, or no daemon at all.
 fn by_guest(program: &CStr, container: &str, call: &Call) -> Result<Option<End>> {
-    let args: Vec<&CStr> = std::iter::once(program).chain(arguments(&call.invocation).iter().copied()).collect();
+    let args = call.invocation.args_as(program);
     let command = Command { args: shim::joined(&args), container: Some(container.as_bytes().to_vec()), ..Command::default() };
     match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
         Outcome::Ended(end) => Ok(Some(end)),
@@ -130,6 +131,10 @@ pub fn by_tool(name: &str, container: &str, program: &CStr, args: &[&CStr], call
         Ok(env) => env,
         Err(e) => return e,
     };
+    // distrobox-enter would offer to make it, and wait for an answer.
+    if let Some(missing) = containers::missing(call, container) {
+        return Error::with_code(format!("{name}: {}", missing.text), missing.code);
+    }
     let is_terminal = |number| matches!(files::standard(number), Standard::Terminal(_));
     let directory = local::directory(invocation);
     let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
@@ -152,11 +157,11 @@ fn through_host(shim: &Shim, container: Option<&str>, places: &Places, call: &Ca
     let link = link(invocation).unwrap_or_else(|| places.distrobox.join(&shim.name));
     let on_host = link.strip_prefix(paths::HOST_ROOT).map_or_else(|_| link.clone(), |below| Path::new("/").join(below));
     let path = CString::new(on_host.as_os_str().as_bytes()).unwrap_or_default();
-    let args: Vec<&CStr> = std::iter::once(path.as_c_str()).chain(arguments(invocation).iter().copied()).collect();
+    let args = invocation.args_as(&path);
     let command = Command { args: shim::joined(&args), not_on_own_side: true, ..Command::default() };
-    match run::run(&command, invocation, &call.sockets(), call.op)? {
-        Outcome::Ended(end) => Ok(end),
-        Outcome::SameSide => enter_container(shim, container, places, call),
-        Outcome::NoDaemon { path, why } => Err(local::exec_fallback(&args, invocation, &paths::shim_directories(invocation), call.op, (&path, &why))),
+    match shim::ask(call, &command)? {
+        Asked::Ended(end) => Ok(end),
+        Asked::Here(_) => enter_container(shim, container, places, call),
+        Asked::NoDaemon(missing) => Err(shim::become_bridge(call, &args, &missing)),
     }
 }

@@ -2,18 +2,23 @@
 
 use crate::applet::sides::{self, OtherSide, Place};
 use crate::applet::{APPLETS, Call, RELEASE, output, usage};
-use crate::checks::{Finding, Level, Mend, files};
-use crate::client::local::Side;
+use crate::checks::{self, Finding, Level, Mend, files};
+use crate::client::ask::{self, Found};
+use crate::container::Side;
 use crate::doctor::examine::Checked;
 use crate::doctor::{name, treat};
-use crate::error::Result;
+use crate::error::{Result, counted};
 use crate::exit::End;
+use crate::logging::shown;
 use crate::shims::links::{self, Facts, Record};
 use crate::shims::manifest::Manifest;
 use crate::shims::place::Places;
+use crate::sys::process;
 use lexopt::{Arg, Parser, ValueExt};
 use serde::Serialize;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 pub const HELP: &str = "\
 Usage: bkt doctor [--fix] [--json] [NAME]
@@ -103,9 +108,25 @@ pub fn run(call: &Call, args: Vec<OsString>, other: OtherSide<'_>) -> Result<End
     }
 }
 
+/// The guest daemons that are of another release than this.
+fn guests(call: &Call) -> Checked {
+    let all = ask::guests(&call.sockets(), call.op).unwrap_or_default();
+    let judge = |guest: &ask::Guest| {
+        let (name, pid) = (shown(&guest.container), guest.status.as_ref().map_or(0, |status| status.pid));
+        let own = Path::new(OsStr::from_bytes(process::own_path().ok()?.to_bytes())).display().to_string();
+        // Where it is the same file it does that by itself, as soon as nothing runs there.
+        let mend = format!("podman cp {own} {name}:$(bkt enter {name} -- readlink /proc/{pid}/exe) && bkt enter {name} -- true   # then it renews itself");
+        checks::daemon::release(&format!("the guest daemon of {name}"), &shown(guest.release.as_bytes()), RELEASE, Mend::ByHand(mend))
+    };
+    Checked { check: "guests", about: format!("guest daemons: {}", all.len()), findings: all.iter().filter_map(judge).collect() }
+}
+
 /// Everything of our side, with what the shims' own check says: that is what 'bkt shim check' prints.
 fn examine(call: &Call, place: &Place) -> Vec<Checked> {
     let mut checks = place.patient(call).examine();
+    if let (Side::Host, Ok(Found::Running(_))) = (place.side, &place.found) {
+        checks.push(guests(call));
+    }
     if place.side == Side::Host
         && let Ok(places) = Places::of(&call.invocation)
     {
@@ -166,7 +187,7 @@ fn describe(checks: &[Checked], side: Side, fixed: bool) -> String {
     }
     match all {
         0 => text.push_str("all is well\n"),
-        _ => text.push_str(&format!("{broken} broken, {} warnings\n", all - broken)),
+        _ => text.push_str(&format!("{broken} broken, {}\n", counted(all - broken, "warning"))),
     }
     if safe > 0 && !fixed {
         text.push_str(&format!("'bkt doctor --fix' does {safe} of the mending commands\n"));

@@ -1,12 +1,13 @@
 //! `bkt enter` and `bkt ps`: the way back, from the host into its containers.
 
+use crate::applet::containers::{self, Known};
 use crate::applet::{Call, admin, distrobox, output, usage};
 use crate::client::ask;
 use crate::client::local::{self, Fallback};
 use crate::client::run::{self, Command, Outcome};
 use crate::document;
 use crate::error::{Error, Result, reason};
-use crate::exit::End;
+use crate::exit::{self, End};
 use crate::logging::shown;
 use crate::process::environment;
 use serde::Serialize;
@@ -81,14 +82,20 @@ fn enter_with(call: &Call, container: &str, command: &Command, plain: bool) -> R
     }
     log::info!(op_id:% = call.op; "no guest daemon ({why}): entering {container} by another way");
     let error = distrobox::by_tool("enter", container, words[0], &words[1..], call);
+    if error.code == exit::NOT_FOUND {
+        return Err(error);
+    }
     Err(Error::with_code(format!("{}; nor by its guest daemon: {why}", error.text), error.code))
 }
 
 #[derive(Serialize)]
 struct Row {
     container: String,
-    version: String,
-    connected_ms: u64,
+    guest: bool,
+    /// As podman or docker say; `None` where it is neither's.
+    state: Option<String>,
+    version: Option<String>,
+    connected_ms: Option<u64>,
     pid: Option<u32>,
     running: Vec<admin::Run>,
     error: Option<String>,
@@ -97,16 +104,32 @@ struct Row {
 pub fn ps(call: &Call, args: Vec<OsString>) -> Result<End> {
     let json = admin::wants_json(args, "ps")?;
     let guests = ask::guests(&call.sockets(), call.op)?;
+    let has_guest = |known: &Known| guests.iter().any(|guest| guest.container == known.name.as_bytes());
     if json {
+        let all = containers::known(call).unwrap_or_default();
         let row = |guest: &ask::Guest| Row {
             container: shown(&guest.container),
-            version: guest.release.clone(),
-            connected_ms: guest.since_ms,
+            guest: true,
+            state: all.iter().find(|known| known.name.as_bytes() == guest.container).map(|known| known.state.clone()),
+            version: Some(guest.release.clone()),
+            connected_ms: Some(guest.since_ms),
             pid: guest.status.as_ref().ok().map(|status| status.pid),
             running: guest.status.as_ref().map_or(vec![], |status| status.running.iter().map(admin::Run::of).collect()),
             error: guest.status.as_ref().err().map(|error| error.text.clone()),
         };
-        output::print(&document::text(&guests.iter().map(row).collect::<Vec<_>>()));
+        let other = |known: &Known| Row {
+            container: known.name.clone(),
+            guest: false,
+            state: Some(known.state.clone()),
+            version: None,
+            connected_ms: None,
+            pid: None,
+            running: vec![],
+            error: None,
+        };
+        let mut rows: Vec<Row> = guests.iter().map(row).collect();
+        rows.extend(all.iter().filter(|known| !has_guest(known)).map(other));
+        output::print(&document::text(&rows));
         return Ok(End::Code(0));
     }
     let mut text = format!("{:<24} {:<10} {:>14}  {}\n", "CONTAINER", "GUEST", "CONNECTED", "RUNNING");
@@ -117,6 +140,10 @@ pub fn ps(call: &Call, args: Vec<OsString>) -> Result<End> {
             admin::describe_running(&mut text, status);
         }
     }
+    // These are known at once; of the others podman tells in its own time.
     output::print(&text);
+    for known in containers::known(call).unwrap_or_default().iter().filter(|known| !has_guest(known)) {
+        output::print(&format!("{:<24} {:<10} {:>14}  {}\n", known.name, "none", "-", known.state));
+    }
     Ok(End::Code(0))
 }

@@ -9,7 +9,7 @@ use crate::guest::places::Places;
 use crate::paths;
 use crate::server::daemon::{self, GuestOptions, Options};
 use crate::server::upstream;
-use crate::sys::process;
+use crate::sys::{files, process};
 use lexopt::{Arg, Parser, ValueExt};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, OsString};
@@ -30,7 +30,7 @@ Usage: bkt-guest --entry [OPTIONS] [CMD ARGS…]
 
   --reconnect         come back to the host's daemon when the link is lost, instead of ending
   --idle-timeout S    end after S seconds without a message and without a run (default: 300; 0: never)
-  --name NAME         what this container is called (default: as its runtime says)
+  --name NAME         what this container is called (default: as its runtime and the host say)
   --socket PATH       the host's socket (default: $BKT_SOCKET, $XDG_RUNTIME_DIR/bkt/host.sock, …)
   -v                  one line for each operation; -vv: with arguments
   -h, --help          this text
@@ -146,26 +146,39 @@ fn become_command(call: &Call, typed: &Typed, env: &[&CStr], path: &[u8]) -> Err
 
 fn daemon_arguments(typed: &Typed) -> Vec<Vec<u8>> {
     let mut args: Vec<Vec<u8>> = vec![b"bkt-guest".to_vec(), b"--daemon".to_vec(), format!("--idle-timeout={}", typed.idle_s).into_bytes()];
+    for _ in 0..typed.verbosity {
+        args.push(b"-v".to_vec());
+    }
     args.extend(typed.reconnect.then(|| b"--reconnect".to_vec()));
     args.extend(typed.name.iter().map(|name| [b"--name=", &name[..]].concat()));
     args.extend(typed.socket.iter().map(|socket| [b"--socket=", socket.as_os_str().as_bytes()].concat()));
     args
 }
 
+/// What this container is called, where anything here says so (the host knows better), and the place for its links.
 fn places(call: &Call, typed: &Typed) -> Result<(Vec<u8>, Places)> {
-    let name = typed.name.clone().or_else(|| container::name(&call.invocation));
-    let name = name.ok_or_else(|| Error::new("nothing says what this container is called; say it with --name"))?;
+    let name = typed.name.clone().or_else(|| container::name(&call.invocation)).unwrap_or_default();
     let own = PathBuf::from(OsString::from_vec(process::own_path()?.into_bytes()));
-    let places = Places::make(&paths::runtime_directory(&call.invocation, process::user()), &name, own)?;
+    let runtime = paths::runtime_directory(&call.invocation, process::user());
+    let directory = if name.is_empty() { container::hostname() } else { name.clone() };
+    let places = Places::make(&runtime, &directory, own)?;
     Ok((name, places))
 }
 
-fn serve(call: &Call, typed: Typed) -> Result<End> {
+fn serve(call: &Call, mut typed: Typed) -> Result<End> {
     let invocation = &call.invocation;
     hostd::start_log(invocation, typed.verbosity, false)?;
     let (container, places) = places(call, &typed)?;
     let (env, path) = entry::with_path_first(invocation, &places.bin());
-    let (granted, made) = (Rc::new(Cell::new(false)), places.clone());
+    let (granted, replaced, made) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)), places.clone());
+    let (own, again) = (process::own_path()?, daemon_arguments(&typed));
+    let is_replaced = {
+        let (replaced, own, started_as) = (Rc::clone(&replaced), own.clone(), files::file_id(c"/proc/self/exe"));
+        Box::new(move || {
+            replaced.set(files::file_id(&own).is_ok_and(|now| started_as.as_ref().is_ok_and(|before| *before != now)));
+            replaced.get()
+        })
+    };
     let on_granted = {
         let granted = Rc::clone(&granted);
         Box::new(move |accepted: &[&str]| {
@@ -174,12 +187,13 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         })
     };
     let wanted = upstream::Wanted {
-        sockets: typed.socket.map_or_else(|| call.sockets(), |socket| vec![socket]),
+        sockets: typed.socket.take().map_or_else(|| call.sockets(), |socket| vec![socket]),
         container,
         reconnect: typed.reconnect,
         idle_ms: (typed.idle_s > 0).then(|| typed.idle_s.saturating_mul(1_000)),
         host_release: invocation.var("BKT_HOST_VERSION").map(|release| String::from_utf8_lossy(release).into_owned()),
         on_granted,
+        is_replaced,
     };
     let ended = daemon::serve(Options {
         socket: places.socket(),
@@ -190,12 +204,19 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         inherited: None,
         notify: None,
         resume: None,
+        // A container's cgroups are its manager's affair.
+        delegated: false,
         policy: None,
         guest: Some(GuestOptions { upstream: wanted, interceptors: places.bin() }),
         flags: vec![],
         release: RELEASE,
     });
     places.remove(granted.get());
+    if replaced.get() && ended.is_ok() {
+        let args: Vec<CString> = again.into_iter().filter_map(|arg| CString::new(arg).ok()).collect();
+        let error = process::exec(&own, &args.iter().map(CString::as_c_str).collect::<Vec<_>>(), &invocation.env);
+        return Err(Error::io(format!("execute the new {}", own.to_string_lossy()), &error));
+    }
     ended
 }
 

@@ -18,13 +18,13 @@ use std::os::unix::ffi::OsStrExt;
 pub const HELP: &str = "\
 Usage: bkt log [-f] [--op ID] [--since WHEN] [--json]
 
-What the host's daemon has written to the journal, or to its log file: one line for each operation with 'bkt-hostd -v',
-else warnings and errors.
+What the host's daemon has written to the journal, or to its log file: one line for each operation where it runs with -v,
+as the unit of 'bkt admin daemon install' has it; else warnings and errors. What others say of it there is shown with it.
 
   -f, --follow   wait for more
   --op ID        one operation, as in '(op-1f3a9c0b7d2e)' at the end of an error
   --since WHEN   10m, 2h, 3d; or a date and time as the log has it (UTC): 2026-01-31, 2026-01-31T18:30
-  --json         the lines as they are written
+  --json         one JSON object a line, as the daemon writes them
 ";
 
 /// The longest line that is kept whole.
@@ -39,8 +39,8 @@ struct Wanted {
     since: String,
 }
 
-/// One line of the log, as `logging` writes it.
-#[derive(Deserialize)]
+/// One line of the log, as `logging` writes it. What is not known of somebody else's is empty.
+#[derive(Deserialize, Default)]
 struct Record {
     time: String,
     level: String,
@@ -81,13 +81,17 @@ fn since(text: &str, now: u64) -> Result<String> {
     {
         return Ok(logging::rfc3339(now.saturating_sub(count.saturating_mul(seconds)), 0));
     }
-    let like = b"0000-00-00T00:00:00.000Z";
-    let fits = |at: usize, byte: u8| like.get(at).is_some_and(|l| if l.is_ascii_digit() { byte.is_ascii_digit() } else { byte == *l });
     let text = text.replace(' ', "T");
-    if text.len() >= 10 && text.bytes().enumerate().all(|(at, byte)| fits(at, byte)) {
+    if text.len() >= "2026-01-31".len() && is_time(text.as_bytes()) {
         return Ok(text);
     }
     Err(usage(format_args!("--since wants 10m, 2h, 3d, or a date like 2026-01-31 or 2026-01-31T18:30, not '{text}'"), "bkt log"))
+}
+
+/// Whether this is a time as the log has it, or the beginning of one.
+fn is_time(text: &[u8]) -> bool {
+    let like = b"0000-00-00T00:00:00.000Z";
+    text.len() <= like.len() && text.iter().zip(like).all(|(byte, l)| if l.is_ascii_digit() { byte.is_ascii_digit() } else { byte == l })
 }
 
 fn show(call: &Call, wanted: &Wanted) -> Result<End> {
@@ -96,7 +100,7 @@ fn show(call: &Call, wanted: &Wanted) -> Result<End> {
     let shims = paths::shim_directories(&call.invocation);
     let start = |words: &[&[u8]]| Tool::start(&call.invocation, &shims, words, Errors::Ours);
     let journal = || {
-        let mut words: Vec<&[u8]> = vec![b"journalctl", b"--user", b"--unit=bkt-hostd", b"--output=cat", b"--no-pager", b"--quiet"];
+        let mut words: Vec<&[u8]> = vec![b"journalctl", b"--user", b"--unit=bkt-hostd", b"--output=short-unix", b"--no-hostname", b"--all", b"--no-pager", b"--quiet"];
         if wanted.follow {
             words.extend([&b"--follow"[..], b"--no-tail"]);
         }
@@ -107,7 +111,7 @@ fn show(call: &Call, wanted: &Wanted) -> Result<End> {
         let follow: &[&[u8]] = &[b"tail", b"-n", b"+1", b"-F", path];
         let once: &[&[u8]] = &[b"cat", path];
         let mut tool = start(if wanted.follow { follow } else { once }).map_err(|e| Error::io(format!("read {}", file.display()), &e))?;
-        relay(&mut tool, wanted)?;
+        relay(&mut tool, wanted, of_file)?;
         return Ok(End::Code(0));
     }
     let nowhere = |why: &str| {
@@ -118,17 +122,18 @@ fn show(call: &Call, wanted: &Wanted) -> Result<End> {
         ))
     };
     let mut tool = journal().map_err(|e| Error::io("start journalctl", &e))?;
-    let lines = relay(&mut tool, wanted)?;
+    let lines = relay(&mut tool, wanted, of_journal)?;
     match tool.wait() {
         Ok(End::Code(0)) if lines > 0 || supervised => Ok(End::Code(0)),
         Ok(End::Code(0)) => Err(nowhere("the journal has nothing of bkt-hostd")),
-        _ => Err(nowhere("there is no journal here (journalctl --user)")),
+        Ok(_) => Err(nowhere("journalctl --user cannot read the journal (where /var/log/journal is not, only the group systemd-journal may)")),
+        Err(_) => Err(nowhere("there is no journal here (journalctl --user)")),
     }
 }
 
 /// Shows the lines that are wanted as they come; says how many there were in all.
-fn relay(tool: &mut Tool, wanted: &Wanted) -> Result<usize> {
-    let (mut lines, mut rest, mut buffer) = (0, Vec::new(), [0; 8192]);
+fn relay(tool: &mut Tool, wanted: &Wanted, take_apart: fn(&[u8]) -> Line<'_>) -> Result<usize> {
+    let (mut lines, mut rest, mut buffer, mut time) = (0, Vec::new(), [0; 8192], String::new());
     loop {
         let length = files::read(tool.output.as_fd(), &mut buffer).map_err(|e| Error::io("read the log", &e))?;
         rest.extend_from_slice(&buffer[..length]);
@@ -138,7 +143,7 @@ fn relay(tool: &mut Tool, wanted: &Wanted) -> Result<usize> {
         let whole = if length == 0 || rest.len() > MAX_LINE { rest.len() } else { whole };
         for line in rest[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
             lines += 1;
-            text.extend(wanted.shown(line));
+            text.extend(wanted.shown(take_apart(line), &mut time));
         }
         rest.drain(..whole);
         if !output::try_print(&text) || length == 0 {
@@ -147,23 +152,58 @@ fn relay(tool: &mut Tool, wanted: &Wanted) -> Result<usize> {
     }
 }
 
+/// A line as it came, in its parts.
+struct Line<'a> {
+    /// As our records have it; empty where nothing says when it came.
+    time: String,
+    /// Who wrote it, where that is known.
+    who: &'a [u8],
+    said: &'a [u8],
+}
+
+/// One of the journal: `1769884200.123456 systemd[812]: Started it.` (journalctl(1), `short-unix`).
+fn of_journal(line: &[u8]) -> Line<'_> {
+    let parts = || {
+        let (time, rest) = line.split_at(line.iter().position(|b| *b == b' ')?);
+        let (seconds, micros) = std::str::from_utf8(time).ok()?.split_once('.')?;
+        let (who, said) = rest.split_at(rest.windows(2).position(|two| two == b": ")?);
+        let who = who.split(|b| *b == b'[').next()?;
+        Some(Line { time: logging::rfc3339(seconds.parse().ok()?, micros.get(..3)?.parse().ok()?), who: who.get(1..)?, said: said.get(2..)? })
+    };
+    // A message goes on in further lines.
+    parts().unwrap_or(Line { time: String::new(), who: b"", said: line })
+}
+
+/// One of the log file: a record, or text with or without a time.
+fn of_file(line: &[u8]) -> Line<'_> {
+    match line.iter().position(|b| *b == b' ').map(|at| line.split_at(at)) {
+        Some((time, said)) if time.ends_with(b"Z") && is_time(time) => Line { time: shown(time), who: b"", said: said.trim_ascii_start() },
+        _ => Line { time: String::new(), who: b"", said: line },
+    }
+}
+
 impl Wanted {
-    /// The line as it is shown, if it is wanted.
-    fn shown(&self, line: &[u8]) -> Option<String> {
-        let plain = || format!("{}\n", shown(line));
-        let Ok(record) = serde_json::from_slice::<Record>(line) else {
+    /// The line as it is shown, if it is wanted. One without a time came when the one `before` it did.
+    fn shown(&self, line: Line<'_>, before: &mut String) -> Option<String> {
+        let ours = serde_json::from_slice::<Record>(line.said).ok();
+        let is_ours = ours.is_some();
+        let record = ours.unwrap_or_else(|| {
             // Somebody else's words: the service manager's, or of a daemon that logs as text.
-            let is_wanted = !self.json && self.since.is_empty() && self.op.as_ref().is_none_or(|op| line.windows(op.len()).any(|w| w == op.as_bytes()));
-            return is_wanted.then(plain);
-        };
-        if *record.time < *self.since || self.op.as_ref().is_some_and(|op| *op != record.op_id) {
+            let who = if line.who.is_empty() { String::new() } else { shown(line.who) + ": " };
+            let time = if line.time.is_empty() { before.clone() } else { line.time };
+            Record { time, message: who + &shown(line.said), ..Record::default() }
+        });
+        before.clone_from(&record.time);
+        let is_of = |op: &String| if is_ours { *op == record.op_id } else { record.message.contains(op) };
+        if *record.time < *self.since || !self.op.as_ref().is_none_or(is_of) {
             return None;
         }
         if self.json {
-            return Some(plain());
+            let fields = || vec![("time", &*record.time), ("level", ""), ("message", &*record.message)];
+            return Some(if is_ours { shown(line.said) } else { logging::object(fields()) } + "\n");
         }
-        let op = if record.op_id.is_empty() { "-" } else { &record.op_id };
-        Some(format!("{:24} {:5} {op:15} {}\n", shown(record.time.as_bytes()), shown(record.level.as_bytes()), shown(record.message.as_bytes())))
+        let or_none = |text: &str| if text.is_empty() { "-".to_string() } else { shown(text.as_bytes()) };
+        Some(format!("{:24} {:5} {:15} {}\n", or_none(&record.time), or_none(&record.level), or_none(&record.op_id), shown(record.message.as_bytes())))
     }
 }
 
@@ -184,15 +224,30 @@ mod tests {
     #[test]
     fn a_line_is_shown_if_it_is_wanted() {
         let line = br#"{"time":"2026-01-31T18:30:00.000Z","level":"info","message":"ls: exit status 0","op_id":"op-00000000000a","ms":"3"}"#;
+        let shown = |wanted: &Wanted, line: &[u8]| wanted.shown(of_file(line), &mut "2026-01-31T18:29:00.000Z".to_string());
         let all = Wanted::default();
-        assert_eq!(all.shown(line).unwrap(), "2026-01-31T18:30:00.000Z info  op-00000000000a ls: exit status 0\n");
-        assert_eq!(all.shown(b"Started \x1b[1mit").unwrap(), "Started \\u{1b}[1mit\n");
+        assert_eq!(shown(&all, line).unwrap(), "2026-01-31T18:30:00.000Z info  op-00000000000a ls: exit status 0\n");
+        assert_eq!(shown(&all, b"Started \x1b[1mit").unwrap(), "2026-01-31T18:29:00.000Z -     -               Started \\u{1b}[1mit\n");
         let op = |id: &str| Wanted { op: Some(id.into()), ..Wanted::default() };
-        assert!(op("op-00000000000a").shown(line).is_some() && op("op-00000000000b").shown(line).is_none());
+        assert!(shown(&op("op-00000000000a"), line).is_some() && shown(&op("op-00000000000b"), line).is_none());
         let after = |time: &str| Wanted { since: time.into(), ..Wanted::default() };
-        assert!(after("2026-01-31").shown(line).is_some() && after("2026-01-31T18:31").shown(line).is_none());
+        assert!(shown(&after("2026-01-31"), line).is_some() && shown(&after("2026-01-31T18:31"), line).is_none());
+        assert!(shown(&after("2026-01-31"), b"no record").is_some() && shown(&after("2026-02-01"), b"no record").is_none());
         let json = Wanted { json: true, ..Wanted::default() };
-        assert_eq!(json.shown(line).unwrap().as_bytes(), [&line[..], b"\n"].concat());
-        assert_eq!(json.shown(b"no record"), None);
+        assert_eq!(shown(&json, line).unwrap().as_bytes(), [&line[..], b"\n"].concat());
+        assert_eq!(shown(&json, b"no record").unwrap(), "{\"time\":\"2026-01-31T18:29:00.000Z\",\"level\":\"\",\"message\":\"no record\"}\n");
+    }
+
+    #[test]
+    fn a_line_of_the_journal_and_of_a_file_is_taken_apart() {
+        let parts = |line: Line<'_>| (line.time, shown(line.who), shown(line.said));
+        let of = |time: &str, who: &str, said: &str| (time.to_string(), who.to_string(), said.to_string());
+        assert_eq!(parts(of_journal(b"951782400.007999 systemd[812]: Started: it.")), of("2000-02-29T00:00:00.007Z", "systemd", "Started: it."));
+        assert_eq!(parts(of_journal(b"951782400.007999 bkt: x")), of("2000-02-29T00:00:00.007Z", "bkt", "x"));
+        for more in ["          more of it", "", " ", "1.5", "1.5 x", "x.y z: w", "1. x: y"] {
+            assert_eq!(parts(of_journal(more.as_bytes())), of("", "", more));
+        }
+        assert_eq!(parts(of_file(b"2026-01-31T18:30:00.000Z WARN  text")), of("2026-01-31T18:30:00.000Z", "", "WARN  text"));
+        assert_eq!(parts(of_file(b"panicked at x")), of("", "", "panicked at x"));
     }
 }

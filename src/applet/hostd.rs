@@ -8,8 +8,9 @@ use crate::logging::{self, Format};
 use crate::paths;
 use crate::process::program;
 use crate::server::daemon::{self, Options};
-use crate::service::login;
-use crate::sys::{cgroup, files, process};
+use crate::service::{facts, login};
+use crate::sys::cgroup::{self, Delegated};
+use crate::sys::{files, process};
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
 use std::ffi::{CString, OsStr, OsString};
@@ -30,7 +31,8 @@ and ends by SIGTERM. SIGHUP makes it re-execute its binary in place: no running 
   -v              one line for each operation; -vv: with arguments
   --socket PATH   listen there (default: $BKT_SOCKET, else $XDG_RUNTIME_DIR/bkt/host.sock)
   --log-file[=PATH]
-                  append the log to a file (default: $XDG_STATE_HOME/bkt/hostd.log), opened anew by a reload
+                  append the log to a file (default: $XDG_STATE_HOME/bkt/hostd.log), opened anew by a reload;
+                  above 8 MiB it is begun anew then, and what it was is kept as NAME.old
   --login-environment
                   take the environment that a login shell makes: its PATH is where commands are found
   -h, --help      this text
@@ -40,6 +42,9 @@ Environment: BKT_LOG (a level: error, warn, info, debug), BKT_LOG_FORMAT (text o
 at a terminal), SHELL, LISTEN_FDS and NOTIFY_SOCKET as set by systemd.
 Exit status: 0 after SIGTERM; 125 on failure, also where a daemon already serves.
 ";
+
+/// A log file that is larger is put aside when it is opened: some 40,000 operations.
+const MAX_LOG_BYTES: u64 = 8 * 1024 * 1024;
 
 /// What was typed.
 #[derive(Default)]
@@ -93,7 +98,7 @@ pub fn run_with(call: &Call, args: Vec<OsString>, verbosity: u8) -> Result<End> 
         }
     }
     if let Some(number) = typed.check_state {
-        return daemon::check_state(number).map(|()| End::Code(daemon::STATE_UNDERSTOOD));
+        return daemon::check_state(number).map(End::Code);
     }
     serve(call, typed)
 }
@@ -132,11 +137,25 @@ fn serve(call: &Call, typed: Typed) -> Result<End> {
         inherited: inherited_socket(call)?,
         notify: invocation.var("NOTIFY_SOCKET").map(|path| PathBuf::from(OsStr::from_bytes(path))),
         resume: typed.resume,
+        delegated: is_delegated(invocation, typed.resume.is_some()),
         guest: None,
         flags,
         policy: paths::policy_file(invocation),
         release: RELEASE,
     })
+}
+
+/// Whether the cgroup that we were started in is ours to divide: as the kernel or, where only that knows, the user's systemd says.
+fn is_delegated(invocation: &Invocation, resumed: bool) -> bool {
+    match cgroup::is_delegated(resumed) {
+        Delegated::Yes => true,
+        Delegated::Perhaps(unit) if invocation.var("NOTIFY_SOCKET").is_some() => facts::delegates(invocation, &unit).unwrap_or_else(|e| {
+            log::warn!("no command gets a cgroup of its own: {e}");
+            false
+        }),
+        // By hand, from a terminal that is a service itself.
+        Delegated::Perhaps(_) | Delegated::No => false,
+    }
 }
 
 pub fn start_log(invocation: &Invocation, verbosity: u8, to_file: bool) -> Result<()> {
@@ -160,6 +179,9 @@ fn open_log(invocation: &Invocation, path: Option<PathBuf>) -> Result<PathBuf> {
     let failed = |e| Error::io(format!("open the log file {}", path.display()), &e);
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    }
+    if std::fs::metadata(&path).is_ok_and(|about| about.is_file() && about.len() > MAX_LOG_BYTES) {
+        std::fs::rename(&path, paths::old_log(&path)).map_err(failed)?;
     }
     // Arguments stand in it at -vv: it is its owner's alone.
     let file = File::options().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;

@@ -1,16 +1,16 @@
 //! What interceptors share: the way to the daemon with one request of a capability, and the ways without one.
 
+use crate::applet::shim::{self, Asked, Missing};
 use crate::applet::{Call, RELEASE};
-use crate::client::local::{self, Side};
-use crate::client::run::{self, Command, Outcome, WantPty};
+use crate::client::local;
+use crate::client::run::{Command, WantPty};
 use crate::desktop::programs::Programs;
 use crate::error::{Error, Result};
-use crate::exit::End;
+use crate::exit::{self, End};
 use crate::paths;
 use crate::proto::capability::Capability;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
-use std::io;
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 
@@ -37,52 +37,32 @@ impl Request {
     }
 }
 
-/// What became of a request.
-pub enum Asked {
-    Ended(End),
-    /// This is the host itself.
-    Here,
-    NoDaemon(PathBuf, io::Error),
-}
-
 pub fn ask(call: &Call, capability: Capability, request: Request) -> Result<Asked> {
     let command = Command { args: request.words, extra: request.files, capability, hello: Some(RELEASE), pty: WantPty::Never, not_on_own_side: true, ..Command::default() };
-    Ok(match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
-        Outcome::Ended(end) => Asked::Ended(end),
-        Outcome::SameSide => Asked::Here,
-        Outcome::NoDaemon { path, why } => match local::side(&call.invocation) {
-            Side::Host => Asked::Here,
-            Side::Container => Asked::NoDaemon(path, why),
-        },
-    })
+    let asked = shim::ask(call, &command)?;
+    // No desktop's program ends so: it is ours over there that has failed, and has said why.
+    if let Asked::Ended(End::Code(code @ exit::FAILED..=exit::NOT_FOUND)) = asked {
+        call.tell_failure("failed", code);
+    }
+    Ok(asked)
 }
 
-/// The same for a name that the host has a program of: on the host itself it becomes that program, and without a daemon another
-/// bridge starts it there. Either gets what was typed.
-pub fn ask_or_become(call: &Call, capability: Capability, request: Request) -> Result<End> {
-    match ask(call, capability, request)? {
+/// For a name that the host has a program of: on the host itself it becomes that program, and without a daemon another bridge
+/// starts it there. Either gets what was typed.
+pub fn or_become(call: &Call, asked: Asked) -> Result<End> {
+    // By its last component: a link's own path may mean us again.
+    let name = CString::new(call.invocation.name()).unwrap_or_default();
+    let args = call.invocation.args_as(&name);
+    match asked {
         Asked::Ended(end) => Ok(end),
-        Asked::Here => become_real(call),
-        Asked::NoDaemon(path, why) => by_another_way(call, (&path, &why)),
+        Asked::Here(_) => Err(shim::become_here(call, &args, None)),
+        Asked::NoDaemon(missing) => Err(shim::become_bridge(call, &args, &missing)),
     }
 }
 
-/// The host's own program of this name, where this is the host.
-pub fn become_real(call: &Call) -> Result<End> {
-    with_name(call, |args| local::exec_here(args, &call.invocation, &paths::shim_directories(&call.invocation), None))
-}
-
-/// The same through another bridge.
-pub fn by_another_way(call: &Call, missing: (&Path, &io::Error)) -> Result<End> {
-    with_name(call, |args| local::exec_fallback(args, &call.invocation, &paths::shim_directories(&call.invocation), call.op, missing))
-}
-
-/// By its last component: a link's own path may mean us again.
-fn with_name(call: &Call, exec: impl FnOnce(&[&CStr]) -> Error) -> Result<End> {
-    let name = CString::new(call.invocation.name()).unwrap_or_default();
-    let mut args: Vec<&CStr> = vec![&name];
-    args.extend(call.invocation.args.iter().skip(1));
-    Err(exec(&args))
+/// The error of those that no other bridge can do.
+pub fn no_daemon((path, why): &Missing) -> Error {
+    local::no_daemon(path, why)
 }
 
 /// The host's programs, as this process sees them.

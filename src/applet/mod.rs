@@ -14,6 +14,7 @@ mod commands;
 mod commands;
 #[cfg(feature = "tools")]
 mod complete;
+mod containers;
 mod distrobox;
 #[cfg(feature = "tools")]
 mod doctor;
@@ -53,6 +54,7 @@ use crate::invocation::Invocation;
 use crate::logging;
 use crate::opid::OpId;
 use crate::process::environment;
+use crate::shims::manifest::is_of_bkt;
 use crate::sys::files;
 use log::LevelFilter;
 use std::ffi::{OsStr, OsString};
@@ -105,9 +107,7 @@ pub fn run(invocation: Invocation) -> End {
     let entry = find(&mut call.invocation);
     entry(&call).unwrap_or_else(|error| {
         output::complain(&format!("bkt: {} ({op})", error.text));
-        if let Some(number) = call.invocation.var(FAILURE_FD) {
-            output::tell(number, &format!("{} {} {op}\n", error.word, error.code));
-        }
+        call.tell_failure(error.word, error.code);
         End::Code(error.code)
     })
 }
@@ -115,7 +115,7 @@ pub fn run(invocation: Invocation) -> End {
 /// The applet of a name. As first argument of `bkt` a name is accepted too, and then stands where `argv[0]` stood.
 fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     let named = |name: &[u8]| APPLETS.iter().find(|applet| applet.name.as_bytes() == name);
-    if invocation.name() == b"bkt"
+    if is_tool(invocation, named)
         && let Some(first) = invocation.args.get(1)
         && (named(first.to_bytes()).is_some_and(|applet| applet.name != "bkt") || crate::shims::shipped().any(|name| name.as_bytes() == first.to_bytes()))
     {
@@ -123,13 +123,29 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     }
     match invocation.name() {
         b"" => bkt::run,
+        _ if is_tool(invocation, named) => bkt::run,
         // A container may have an `xclip` of its own, shown to the host: its link is that, and not the host's clipboard.
-        name => match named(name).filter(|applet| crate::shims::manifest::is_of_bkt(applet.name) || !distrobox::is_one(invocation)) {
+        name => match named(name).filter(|applet| is_of_bkt(applet.name.as_bytes()) || !distrobox::is_one(invocation)) {
             Some(applet) => applet.entry,
+            None if is_of_bkt(name) => no_such_name,
             None if distrobox::is_one(invocation) => distrobox::run,
             None => shim::run,
         },
     }
+}
+
+/// Whether this is `bkt` itself: by its name, or as a file under whatever name it was downloaded, as busybox has it. A link is
+/// made for its name, and one that we do not know is an error: the host has no command of it.
+fn is_tool(invocation: &Invocation, named: impl Fn(&[u8]) -> Option<&'static Applet>) -> bool {
+    let name = invocation.name();
+    let is_file = || std::fs::read_link(OsStr::from_bytes(invocation.path.to_bytes())).is_err();
+    name == b"bkt" || is_of_bkt(name) && named(name).is_none() && is_file()
+}
+
+fn no_such_name(call: &Call) -> Result<End> {
+    let name = logging::shown(call.invocation.name());
+    let text = format!("{name} is a link to bkt {RELEASE}, which has no such name ('bkt --list' names all); make it a link to what was meant, or install a newer bkt");
+    Err(crate::error::Error::with_code(text, exit::NOT_FOUND))
 }
 
 /// What was typed between `bkt` and its command.
@@ -140,6 +156,13 @@ struct Before {
 }
 
 impl Call {
+    /// For scripts, see [`FAILURE_FD`].
+    fn tell_failure(&self, word: &str, code: u8) {
+        if let Some(number) = self.invocation.var(FAILURE_FD) {
+            output::tell(number, &format!("{word} {code} {}\n", self.op));
+        }
+    }
+
     /// What was typed after the name.
     fn typed(&self) -> Vec<OsString> {
         self.invocation.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()).to_os_string()).collect()
@@ -174,7 +197,7 @@ mod tests {
         assert!(crate::shims::shipped().all(|name| APPLETS.iter().all(|a| a.name != name)));
         assert!(APPLETS.iter().all(|a| crate::shims::manifest::is_own_name(a.name)), "a shim of that name would be the applet");
         // A link of such a name among the host's shims is the capability; as a container's program it is that program.
-        assert_eq!(APPLETS.iter().filter(|a| !crate::shims::manifest::is_of_bkt(a.name)).count(), 10);
+        assert_eq!(APPLETS.iter().filter(|a| !is_of_bkt(a.name.as_bytes())).count(), 10);
         let interceptors = || Capability::ALL.iter().flat_map(|capability| capability.names());
         assert!(interceptors().all(|name| APPLETS.iter().any(|a| a.name == *name)), "a guest's link of that name would be a shim");
     }
@@ -197,6 +220,10 @@ mod tests {
         assert_eq!(executed(c"/home/u/.local/bin/distrobox/cargo", c"cargo"), distrobox::run as *const () as usize);
         assert_eq!(executed(c"/home/u/.local/share/bkt/shims/podman", c"podman"), shim::run as *const () as usize);
         assert_eq!(executed(c"/src/distrobox/bkt", c"bkt"), bkt::run as *const () as usize);
+        assert_eq!(executed(c"/src/distrobox/bkt-0.1.0", c"./bkt-0.1.0"), bkt::run as *const () as usize);
+        assert_eq!(executed(c"bkt(1)", c"bkt(1)"), bkt::run as *const () as usize);
+        assert_eq!(executed(c"/x/bktool", c"bktool"), shim::run as *const () as usize);
+        assert_eq!(executed(c"/proc/self/exe", c"bkt-unknown"), no_such_name as *const () as usize, "a link");
         assert_eq!(executed(c"/home/u/.local/bin/distrobox/xclip", c"xclip"), distrobox::run as *const () as usize);
         assert_eq!(executed(c"/home/u/.local/share/bkt/shims/xclip", c"xclip"), clipboard::xclip as *const () as usize);
     }

@@ -71,7 +71,7 @@ pub fn run(call: &Call) -> Result<End> {
     }
     request.word("--");
     notification.words.iter().for_each(|word| request.word(word));
-    interceptor::ask_or_become(call, Capability::Notify, request)
+    interceptor::or_become(call, interceptor::ask(call, Capability::Notify, request)?)
 }
 
 /// The file that a picture's name means on this side, if there is one; its name becomes a whole path then. Without one, the host

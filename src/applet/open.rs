@@ -1,8 +1,8 @@
 //! `xdg-open`: a URI, or a file of this side, opened by the host's programs. Its exit codes are those of xdg-open(1).
 
-use crate::applet::interceptor::{self, Asked, Request};
+use crate::applet::interceptor::{self, Request};
+use crate::applet::shim::Asked;
 use crate::applet::{Call, RELEASE, output};
-use crate::client::local;
 use crate::desktop::open;
 use crate::error::{Error, Result, reason};
 use crate::exit::End;
@@ -55,7 +55,7 @@ pub fn run(call: &Call) -> Result<End> {
     let Some(path) = path else {
         request.word("uri");
         request.word(what);
-        return interceptor::ask_or_become(call, Capability::XdgOpen, request);
+        return interceptor::or_become(call, interceptor::ask(call, Capability::XdgOpen, request)?);
     };
     let path = interceptor::absolute(Path::new(OsStr::from_bytes(&path)));
     // A pipe that nobody writes to would keep us waiting for nothing.
@@ -66,9 +66,8 @@ pub fn run(call: &Call) -> Result<End> {
     request.word(path.into_os_string().into_vec());
     request.word(number.to_string());
     match interceptor::ask(call, Capability::XdgOpen, request)? {
-        Asked::Ended(end) => Ok(end),
-        Asked::Here => interceptor::become_real(call),
         // Another bridge would hand over the path alone, and what lies there on the host may be something else.
-        Asked::NoDaemon(path, why) => Err(local::no_daemon(&path, &why)),
+        Asked::NoDaemon(missing) => Err(interceptor::no_daemon(&missing)),
+        asked => interceptor::or_become(call, asked),
     }
 }

@@ -4,11 +4,11 @@ use crate::applet::admin::{self, State};
 use crate::applet::sides::{self, OtherSide, Place};
 use crate::applet::{Call, RELEASE, output, usage};
 use crate::client::ask::{Found, Status};
-use crate::client::local::Side;
 use crate::container;
+use crate::container::Side;
 use crate::doctor::examine::Checked;
 use crate::document;
-use crate::error::Result;
+use crate::error::{Result, counted};
 use crate::exit::End;
 use crate::logging::shown;
 use lexopt::{Arg, Parser, ValueExt};
@@ -118,7 +118,7 @@ fn describe(place: &Place, name: &str, running: Option<&Status>, shims: &Checked
             text.push_str("containers:\n");
         }
         for seen in &status.seen {
-            text.push_str(&format!("  {:20} {:>6} runs, the last {} ago\n", shown(&seen.name), seen.runs, admin::duration(seen.ago_ms)));
+            text.push_str(&format!("  {:20} {:>11}, the last {} ago\n", shown(&seen.name), counted(seen.runs as usize, "run"), admin::duration(seen.ago_ms)));
         }
         if !status.errors.is_empty() {
             text.push_str("last errors:\n");

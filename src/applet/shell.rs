@@ -1,12 +1,13 @@
 //! `bkt shim init`: what a shell's start-up file is to do, on either side, as home directories are shared; and `bkt man`.
 
 use crate::applet::{Call, output, shim, usage};
-use crate::client::local::{self, Side};
-use crate::container;
+use crate::client::local;
+use crate::container::{self, Side};
 use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::guest::places;
 use crate::paths;
+use crate::quoted::quoted;
 use crate::sys::process;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -63,7 +64,7 @@ pub fn init(call: &Call, args: &[OsString]) -> Result<End> {
     let (Some(home), Some(shims)) = (paths::home(&call.invocation), shims) else {
         return Err(Error::new("HOME is not set, or no absolute path: where the shims are cannot be told"));
     };
-    let shims = if local::side(&call.invocation) == Side::Container { shims } else { Default::default() };
+    let shims = if container::side(&call.invocation) == Side::Container { shims } else { Default::default() };
     let program = process::own_path()?;
     let distrobox = home.join(".local/bin/distrobox");
     // Who starts a guest daemon as a user cannot have it write to the container's /etc/profile.d.
@@ -78,28 +79,13 @@ pub fn init(call: &Call, args: &[OsString]) -> Result<End> {
     ];
     let mut text = Vec::new();
     for (name, value) in values {
-        for part in [shell.set[0].as_bytes(), name.as_bytes(), shell.set[1].as_bytes(), &in_quotes(value), b"\n"] {
+        for part in [shell.set[0].as_bytes(), name.as_bytes(), shell.set[1].as_bytes(), &quoted(value), b"\n"] {
             text.extend(part);
         }
     }
     shell.code.iter().for_each(|code| text.extend(code.as_bytes()));
     output::print_bytes(&text);
     Ok(End::Code(0))
-}
-
-/// A string that all three shells read back as it is: within single quotes, but for a single quote and a backslash, which fish
-/// takes for special there.
-fn in_quotes(value: &[u8]) -> Vec<u8> {
-    let mut out = b"'".to_vec();
-    for byte in value {
-        match byte {
-            b'\'' => out.extend(b"'\\''"),
-            b'\\' => out.extend(b"'\\\\'"),
-            _ => out.push(*byte),
-        }
-    }
-    out.push(b'\'');
-    out
 }
 
 /// `bkt man ARGS…`: the host's pages, with this side's man where it can reach them, else with the host's.
@@ -110,7 +96,7 @@ pub fn man(call: &Call, args: &[OsString]) -> Result<End> {
     }
     let words: Vec<CString> = std::iter::once(OsStr::new("man")).chain(args.iter().map(OsString::as_os_str)).map(|w| CString::new(w.as_bytes()).unwrap_or_default()).collect();
     let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
-    if local::side(&call.invocation) == Side::Container && Path::new(HOST_PAGES).is_dir() {
+    if container::side(&call.invocation) == Side::Container && Path::new(HOST_PAGES).is_dir() {
         let mut invocation = call.invocation.clone();
         let other = invocation.var("MANPATH").unwrap_or(b"");
         let pages = CString::new([b"MANPATH=", HOST_PAGES.as_bytes(), b":", other].concat()).unwrap_or_default();

@@ -1,10 +1,9 @@
 //! `bkt shim …`: the shims of a home. Acts where it is started: homes are shared, host and containers see the same links.
 
 use crate::applet::{Call, output, usage};
-use crate::client::local::{self, Side};
-use crate::container;
+use crate::container::{self, Side};
 use crate::document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::exit::End;
 use crate::shims::capture;
 use crate::shims::links::{self, Act, Facts, Left, Record, Step};
@@ -198,7 +197,7 @@ fn add(call: &Call, typed: &Typed, places: &Places) -> Result<End> {
     let changed = change.manifest.put(shim.clone());
     let facts = change.facts();
     // An inner link of the command that it had before goes with this.
-    let mut steps = links::plan(&facts, typed.force, |_| false);
+    let mut steps = links::plan(&facts, typed.force, &|_| false);
     steps.retain(|step| step.name == name && step.mode == mode || step.act == Act::Remove);
     blocked(&steps, places)?;
     change.finish(changed, &steps)?;
@@ -264,7 +263,7 @@ fn complete(call: &Call, mut shim: Shim, manifest: &Manifest, places: &Places) -
         })?,
     };
     shim.source = Some(manifest::to_source(&path, &places.home)?);
-    if shim.mode() == Mode::Distrobox && shim.container.is_none() && local::side(invocation) == Side::Container {
+    if shim.mode() == Mode::Distrobox && shim.container.is_none() && container::side(invocation) == Side::Container {
         let here = container::name(invocation);
         shim.container = here.and_then(|name| String::from_utf8(name).ok()).filter(|name| manifest::check_container(name).is_ok());
     }
@@ -291,7 +290,7 @@ fn remove(typed: &Typed, places: &Places) -> Result<End> {
     change.manifest.shims.retain(|shim| !is_meant(&shim.name, shim.mode()));
     let changed = change.manifest.shims.len() != count;
     let after = change.facts();
-    let mut steps = links::plan(&after, false, |link| is_meant(&link.name, link.mode));
+    let mut steps = links::plan(&after, false, &|link| is_meant(&link.name, link.mode));
     steps.retain(|step| step.act == Act::Remove);
     change.finish(changed, &steps)?;
     for (wanted, there) in before.wanted.iter().filter(|(wanted, _)| is_meant(&wanted.name, wanted.mode)) {
@@ -341,7 +340,7 @@ fn sync(typed: &Typed, places: &Places) -> Result<End> {
     let mut change = Change::begin(typed, places)?;
     let facts = change.facts();
     let undeclared = |link: &Left| !link.shipped;
-    let steps = links::plan(&facts, typed.force, |link| typed.prune && undeclared(link));
+    let steps = links::plan(&facts, typed.force, &|link| typed.prune && undeclared(link));
     change.finish(false, &steps)?;
     let in_the_way: Vec<(&Step, &str)> = steps.iter().filter_map(|step| if let Act::Blocked(what) = &step.act { Some((step, what.as_str())) } else { None }).collect();
     for (step, what) in &in_the_way {
@@ -349,13 +348,13 @@ fn sync(typed: &Typed, places: &Places) -> Result<End> {
     }
     let left = facts.left.iter().filter(|link| undeclared(link)).count();
     if left > 0 && !typed.prune {
-        output::complain(&format!("bkt: {left} links of ours are not declared; 'bkt shim sync --prune' takes them away, 'bkt shim capture' declares them"));
+        output::complain(&format!("bkt: links of ours that are not declared: {left}; 'bkt shim sync --prune' takes them away, 'bkt shim capture' declares them"));
     }
     if !in_the_way.is_empty() {
-        return Err(Error::new(format!("{} of {} links could not be made; all others are as declared", in_the_way.len(), facts.wanted.len())));
+        return Err(Error::new(format!("{} of {} could not be made; all others are as declared", in_the_way.len(), counted(facts.wanted.len(), "link"))));
     }
     if steps.iter().all(|step| step.act == Act::Keep) {
-        output::print(&format!("nothing to do: {} links are as declared\n", facts.wanted.len()));
+        output::print(&format!("nothing to do: {}, as declared\n", counted(facts.wanted.len(), "link")));
     }
     Ok(End::Code(0))
 }
@@ -419,7 +418,7 @@ fn check(typed: &Typed, places: &Places) -> Result<End> {
             text.push_str(&format!("{} ({}): {} {}\n  mend: {}\n", finding.name, finding.mode.word(), places.shown(&finding.path), finding.what, finding.mend));
         }
         if !findings.iter().any(|finding| finding.drift) {
-            text.push_str(&format!("{} shims are as declared\n", manifest.shims.len()));
+            text.push_str(&format!("{}, as declared\n", counted(manifest.shims.len(), "shim")));
         }
         output::print(&text);
     }

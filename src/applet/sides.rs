@@ -2,7 +2,8 @@
 
 use crate::applet::{Call, RELEASE, output};
 use crate::client::ask::{self, Found};
-use crate::client::local::{self, Side};
+use crate::client::local;
+use crate::container::{self, Side};
 use crate::doctor::examine::{Daemon, Patient, Running};
 use crate::doctor::look::Environment;
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ impl Place {
         let side = match &found {
             Ok(Found::Running(status)) if status.same_side => Side::Host,
             Ok(Found::Running(_) | Found::Reserved(_)) => Side::Container,
-            _ => local::side(&call.invocation),
+            _ => container::side(&call.invocation),
         };
         let bin = paths::home(&call.invocation).unwrap_or_default().join(".local/bin");
         let executable = place::own_path(&bin, &call.invocation).unwrap_or_default();
@@ -61,6 +62,7 @@ impl Place {
                 descriptors: u64::from(status.descriptors),
                 descriptor_limit: status.descriptor_limit,
                 supervised: status.supervised,
+                cgroups: status.cgroups,
                 policy_stamp: status.policy_stamp,
                 session: Environment(status.session.clone()),
             }),

@@ -4,7 +4,7 @@ use crate::applet::{APPLETS, Call, RELEASE, admin, output, service, usage};
 use crate::checks::unit::UNIT;
 use crate::client::ask::{self, Found};
 use crate::document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::exit::End;
 use crate::logging::{self, shown};
 use crate::paths;
@@ -17,7 +17,7 @@ use crate::service::step::Step;
 use crate::service::unit;
 use crate::shims::links::{self, shipped};
 use crate::shims::manifest::{Manifest, Mode};
-use crate::shims::place::{self, Places};
+use crate::shims::place::{self, AS, Places};
 use crate::sys::{files, process};
 use lexopt::{Arg, Parser};
 use serde::Serialize;
@@ -210,7 +210,7 @@ fn install(call: &Call, typed: &Typed) -> Result<End> {
         record.paths.iter_mut().for_each(|entry| entry.was.clear());
         document::write(&record_path, &record.text())?;
         let from = if record.earlier.is_empty() { String::new() } else { format!(" (before: {})", record.earlier) };
-        output::print(&format!("installed: version {RELEASE}{from}, {changed} of {} paths changed, below {}\n", record.paths.len(), record.prefix));
+        output::print(&format!("installed: version {RELEASE}{from}, {changed} of {} changed, below {}\n", counted(record.paths.len(), "path"), record.prefix));
         if !record.paths.iter().any(|entry| entry.path.ends_with("/bkt.1")) {
             output::print("note: no man pages and completions lie beside this executable; with the sources: --files DIR\n");
         }
@@ -341,7 +341,7 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
         && fs::read_link(format!("/proc/{}/exe", daemon.pid)).is_ok_and(|exe| exe == bkt)
         && !of(&bkt).is_some_and(Entry::stays)
     {
-        steps.push(Step::Say(format!("stopping the daemon: {} commands that run are ended", daemon.running)));
+        steps.push(Step::Say(format!("stopping the daemon, and what it runs: {}", counted(daemon.running, "command"))));
         steps.push(Step::Stop);
     }
     // Through the daemon, it is stopped last: we are one of its commands.
@@ -362,6 +362,22 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
             output::print(&format!("would: {what}: {}\n", entry.path));
         } else if take_back(entry)? == Back::Changed {
             changed.push_str(&format!(" {}", entry.path));
+        }
+    }
+    let goes = !of(&bkt).is_some_and(Entry::stays);
+    let ended = facts.daemon.is_none() || steps.iter().chain(&after).any(|step| *step == Step::Stop);
+    let mut later = if goes { later_links(call, &record, &bkt)? } else { vec![] };
+    if goes && ended {
+        let log = paths::log_file(&call.invocation);
+        later.extend(log.into_iter().flat_map(|log| [paths::old_log(&log), log]).filter(|log| log.is_file()));
+    }
+    for path in &later {
+        if typed.done.dry_run {
+            output::print(&format!("would: take away: {}\n", path.display()));
+        } else {
+            fs::remove_file(path).map_err(|e| Error::io(format!("remove {}", path.display()), &e))?;
+            // Where the last of the commands of other names lay.
+            let _ = path.parent().filter(|directory| directory.ends_with(AS)).map(fs::remove_dir);
         }
     }
     if typed.done.dry_run {
@@ -388,6 +404,15 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
         Some(begin) => systemctl(&call.invocation, begin).map(|_| End::Code(0)),
         None => do_steps(call, &facts, &after, typed),
     }
+}
+
+/// Links that were made since, by `bkt shim add`, and would lead to nothing. What declares them is the user's, and stays.
+fn later_links(call: &Call, record: &Record, bkt: &Path) -> Result<Vec<PathBuf>> {
+    let places = Places { own: bkt.to_path_buf(), ..Places::of(&call.invocation)? };
+    let facts = links::Facts::look(&Manifest::default(), &links::Record::read(&places)?, &places);
+    let steps = links::plan(&facts, false, &|link| link.target == bkt || link.target.starts_with(AS));
+    let is_known = |path: &Path| record.paths.iter().any(|entry| Path::new(&entry.path) == path);
+    Ok(steps.into_iter().map(|step| step.path).filter(|path| !is_known(path)).collect())
 }
 
 /// The steps; a daemon that no unit has is told itself to stop.

@@ -4,7 +4,7 @@ use crate::checks::daemon::Starter;
 use crate::checks::{Finding, Mend};
 
 /// Starts a daemon that nobody manages anew, here and now.
-const AGAIN: &str = "bkt admin daemon stop; bkt-hostd --log-file </dev/null >/dev/null 2>&1 &";
+const AGAIN: &str = "bkt admin daemon stop; bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &";
 
 /// `differing` are names that the session has and the daemon has not, or has otherwise.
 pub fn fresh(differing: &[&str], starter: Starter) -> Option<Finding> {

@@ -82,7 +82,7 @@ impl Finding {
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%~".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(plain) { text } else { String::from_utf8_lossy(&crate::quoted::quoted(text.as_bytes())).into_owned() }
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ pub fn in_container(shims: &Path, any: bool, position: Option<usize>, before: &[
         return Some(Finding::warning(format!("the shims in {} are not in PATH", shims.display()), "the host's commands are not found here by their names", first()));
     }
     let (hiding, others) = before.split_first()?;
-    let more = if others.is_empty() { String::new() } else { format!(" and {} others", others.len()) };
-    Some(Finding::warning(format!("{}{more} come before the shims of these names in PATH", hiding.display()), "the container's own program runs, not the host's", first()))
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    Some(Finding::warning(format!("before the shims of these names in PATH: {}{more}", hiding.display()), "the container's own program runs, not the host's", first()))
 }
 
 /// On the host: the shims must not be found, for they would only look for the real command.
@@ -65,7 +65,7 @@ mod tests {
         let shims = Path::new("/s");
         assert!(in_container(shims, true, Some(0), &[]).is_none());
         assert!(in_container(shims, true, None, &[]).unwrap().what.contains("not in PATH"));
-        assert!(in_container(shims, true, Some(1), &path("/bin/ls:/bin/cat:/bin/x")).unwrap().what.starts_with("/bin/ls and 2 others come before"));
+        assert!(in_container(shims, true, Some(1), &path("/bin/ls:/bin/cat:/bin/x")).unwrap().what.ends_with(": /bin/ls and 2 more"));
         assert!(in_container(shims, false, None, &[]).unwrap().mend.command().starts_with("bkt --install /s && export PATH=/s:"));
         assert!(on_host(shims, &path("/a:/b")).is_none());
         assert_eq!(on_host(shims, &path("/a:/s:/b")).unwrap().mend.command(), "export PATH=/a:/b");

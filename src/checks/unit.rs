@@ -1,8 +1,9 @@
 //! The systemd user unit, in the words of `systemctl --user is-enabled` and `is-active`.
 
 use crate::checks::{Finding, Mend};
-/// The unit's name.
-pub use crate::sys::cgroup::UNIT;
+
+/// The unit that we install, which says `Delegate=yes`.
+pub const UNIT: &str = "bkt-hostd.service";
 
 /// What the service manager says.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Everything asked of the daemon that is no run: how it is, to reload, to end.
 
 use crate::client::connect::{self, Connection, HANDSHAKE_MS};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::event::Wait;
 use crate::opid::OpId;
 use crate::proto::channel::{Channel, Filled, Frame};
@@ -32,6 +32,8 @@ pub struct Status {
     /// The daemon's root directory is ours: this is its side.
     pub same_side: bool,
     pub running: Vec<Running>,
+    /// So many more run.
+    pub untold: usize,
     pub seen: Vec<Seen>,
     /// The oldest first.
     pub errors: Vec<Failed>,
@@ -112,6 +114,7 @@ fn owned(frame: &Frame) -> Result<Status> {
         policy_error: status.policy_error.to_string(),
         same_side: files::file_id(c"/").is_ok_and(|root| (root.device, root.inode) == status.root),
         running: running.collect(),
+        untold: status.untold as usize,
         seen: seen.collect(),
         errors: errors.collect(),
     })
@@ -150,8 +153,8 @@ fn status_of_guest(sockets: &[PathBuf], container: message::Bytes<'_>, op: OpId)
 pub fn reload(sockets: &[PathBuf], op: OpId) -> Result<String> {
     let frame = tell(sockets, &message::Reload {}, op, kind::Reloaded, RELOAD_MS)?;
     let message::Reloaded { from, to, running, waiting } = message::decode(frame.body()).map_err(unreadable)?;
-    let waiting = if waiting > 0 { format!(", {waiting} wait for their turn") } else { String::new() };
-    Ok(format!("reloaded: version {from} -> {to}, {running} commands run on{waiting}\n"))
+    let waiting = if waiting > 0 { format!(", {waiting} waiting") } else { String::new() };
+    Ok(format!("reloaded: version {from} -> {to}, {} still running{waiting}\n", counted(running as usize, "command")))
 }
 
 /// Tells the daemon to end.

@@ -80,6 +80,14 @@ fn root_is_a_user(map: &str) -> bool {
 
 /// The sentence for a user without a daemon.
 pub fn no_daemon(path: &std::path::Path, why: &io::Error) -> Error {
+    if why.kind() == io::ErrorKind::PermissionDenied {
+        return Error::new(format!(
+            "the daemon's socket {} does not let us in: as uid {} here we are not its user outside; start the container with --userns=keep-id, or give it a socket of its own \
+             with \"users\": \"mapped\" (bkt(1), POLICY)",
+            path.display(),
+            process::user()
+        ));
+    }
     Error::new(format!(
         "no daemon answers at {} ({}); start it on the host: 'bkt-hostd', or 'systemctl --user start bkt-hostd' where it is installed as a unit",
         path.display(),

@@ -9,41 +9,8 @@ use crate::process::{environment, program};
 use crate::sys::{files, process};
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Which side we are on, as far as it can be told without a daemon.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
-    Host,
-    Container,
-}
-
-impl Side {
-    /// In sentences and in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Side::Host => "host",
-            Side::Container => "container",
-        }
-    }
-}
-
-/// What container managers leave behind: podman and buildah, docker, toolbox, flatpak, nspawn and others (container interface of
-/// systemd).
-const MARKS: &[&str] = &["/run/.containerenv", "/.dockerenv", "/run/.toolboxenv", "/.flatpak-info", "/run/systemd/container", "/run/host/container-manager"];
-
-/// `BKT_SIDE=host|container` decides; else the marks do. An environment variable that anything may have set comes last.
-pub fn side(invocation: &Invocation) -> Side {
-    match invocation.var("BKT_SIDE") {
-        Some(b"host") => return Side::Host,
-        Some(b"container") => return Side::Container,
-        _ => {}
-    }
-    let marked = MARKS.iter().any(|mark| fs::symlink_metadata(mark).is_ok());
-    if marked || invocation.var("CONTAINER_ID").is_some() || invocation.var("container").is_some() { Side::Container } else { Side::Host }
-}
 
 /// Whether and for whom other bridges may be used: `BKT_FALLBACK=never`, or `never:NAME,NAME…` for some shims.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -185,12 +152,5 @@ mod tests {
         assert_eq!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Never));
         assert_eq!(fallback_for(b"dog", &started_with(&[c"BKT_FALLBACK=never:cat,ls"])), Ok(Fallback::Allowed));
         assert!(fallback_for(b"ls", &started_with(&[c"BKT_FALLBACK=yes"])).unwrap_err().text.contains("auto"));
-    }
-
-    #[test]
-    fn the_side_can_be_said_outright() {
-        assert_eq!(side(&started_with(&[c"BKT_SIDE=container"])), Side::Container);
-        assert_eq!(side(&started_with(&[c"BKT_SIDE=host", c"container=podman"])), Side::Host);
-        assert_eq!(side(&started_with(&[c"container=podman"])), Side::Container);
     }
 }

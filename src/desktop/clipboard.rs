@@ -11,8 +11,9 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 
-/// The largest content: it is in memory, once here and once at the program that serves it.
-const MAX_BYTES: u64 = 1024 * 1024 * 1024;
+/// The largest content: it is in memory, once here and once at the program that serves it. How many such the daemon starts at once
+/// is limited too (`MAX_CLIPBOARDS`).
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How often, and how far apart, it is looked whether the clipboard has what was set.
 const SETTLE_TRIES: u32 = 50;

@@ -3,6 +3,12 @@
 //! A path is never believed: with it comes a descriptor of what the container means by it. Where the host has the same file (device
 //! and inode) under that path, the host's is opened; a file that only the container has is copied beside the socket first,
 //! because a program finds out what a file is by its name, and opens it by its name, after we are gone.
+//!
+//! So between our look and the program's, whoever may write to that directory can put another file there. It is opened by name all
+//! the same, as xdg-desktop-portal's OpenURI does it: a descriptor's path (`/proc/PID/fd/N`) has no ending to choose a program by, ends
+//! with this process, and cannot be saved to; a copy has no neighbours (a page's pictures) and loses what is edited. What the other
+//! file could gain is little: its name is judged without links in it, so that no link leads elsewhere later without the directory
+//! itself being written to, and what is shown, the person at the screen sees, not the container.
 
 use crate::desktop::programs::Programs;
 use crate::error::{Error, Result};
@@ -108,13 +114,14 @@ fn place(path: &[u8], file: File, handed: &Path) -> Result<PathBuf> {
     }
     let Some(here) = directory::translate(path, paths::HOST_ROOT).map(|p| PathBuf::from(OsStr::from_bytes(p))) else { return wrong("its path is not absolute") };
     match file.metadata() {
-        Ok(about) if (about.is_file() || about.is_dir()) && same_file(&here, &file) => match fs::canonicalize(&here) {
+        Ok(about) if about.is_file() || about.is_dir() => match fs::canonicalize(&here) {
             // Under a harmless name, and some programs look behind links.
             Ok(real) if real.file_name().is_some_and(|name| is_program(name.as_bytes())) => wrong(runs),
-            _ => Ok(here),
+            // Its real name, since that was judged, and looked at last.
+            Ok(real) if same_file(&real, &file) => Ok(real),
+            _ if about.is_file() => handed::keep(handed, file, base, MAX_FILE_BYTES),
+            _ => wrong("the host does not have this directory"),
         },
-        Ok(about) if about.is_file() => handed::keep(handed, file, base, MAX_FILE_BYTES),
-        Ok(about) if about.is_dir() => wrong("the host does not have this directory"),
         _ => wrong("it is neither a file nor a directory"),
     }
 }

@@ -40,6 +40,7 @@ pub struct Running {
     pub descriptors: u64,
     pub descriptor_limit: u64,
     pub supervised: bool,
+    pub cgroups: bool,
     pub policy_stamp: u64,
     pub session: Environment,
 }
@@ -188,7 +189,10 @@ impl Patient<'_> {
         let supervised = self.running().is_some_and(|r| r.supervised);
         let findings = unit::judge(Unit { enabled, active, running: self.running().is_some(), supervised });
         let lingers = paths::linger_mark(self.invocation).is_some_and(|mark| mark.exists());
-        let about = format!("{enabled}, {active}; {}", if lingers { "it outlives your logout" } else { "it ends with your last session ('loginctl enable-linger' keeps it)" });
+        // Where the unit's cgroup is not delegated to it: an older unit, or a drop-in that says Delegate=no.
+        let held = if self.running().is_some_and(|r| r.supervised && !r.cgroups) { "commands have no cgroups of their own; " } else { "" };
+        let about =
+            format!("{enabled}, {active}; {held}{}", if lingers { "it outlives your logout" } else { "it ends with your last session ('loginctl enable-linger' keeps it)" });
         Checked { check: "unit", about, findings: findings.into_iter().collect() }
     }
 
@@ -231,7 +235,7 @@ impl Patient<'_> {
         if let Some(directory) = of_containers.filter(|_| !self.came_through()) {
             findings.extend(search::containers_programs(&directory, &path));
         }
-        Checked { check: "path", about: format!("{} directories", path.len()), findings }
+        Checked { check: "path", about: format!("directories: {}", path.len()), findings }
     }
 
     fn shim_directory(&self) -> PathBuf {

@@ -129,8 +129,13 @@ fn launch(invocation: &Invocation, shims: &[PathBuf], words: &[&[u8]], mut fds: 
 
 /// What a program says on standard output, and how it ended; an error where there is no such program, or no answer in time.
 pub fn ask(invocation: &Invocation, shims: &[PathBuf], words: &[&[u8]], errors: Errors, within_ms: u64) -> io::Result<(End, Vec<u8>)> {
+    let by = process::monotonic_ms() + within_ms;
     let mut tool = Tool::start(invocation, shims, words, errors)?;
     let said = tool.read(within_ms)?;
+    // It may have closed its output and live on.
+    if !process::ends_within(tool.launch.pid, by.saturating_sub(process::monotonic_ms())) {
+        return Err(io::Error::from(io::ErrorKind::TimedOut));
+    }
     Ok((tool.wait()?, said))
 }
 
@@ -167,6 +172,8 @@ mod tests {
         assert_eq!(asked(&["sh", "-c", "echo $ASKED >&2; exit 3"], 10_000).unwrap(), (End::Code(3), b"yes\n".to_vec()));
         assert_eq!(asked(&["no-such-program-here"], 10_000).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(asked(&["sleep", "100"], 20).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let silent = asked(&["sh", "-c", "exec >&- 2>&-; sleep 100"], 20).unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::TimedOut, "its output has ended, and it has not");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! What arrives is owned first, judged afterwards. A buffer grows with the bytes that have come, never with a length that was
 //! announced. Writing never blocks: what does not fit waits here, and the owner asks for writability.
 
+use crate::error::counted;
 use crate::opid::OpId;
 use crate::proto::frame::{self, Bad, HEADER_BYTES, Header};
 use crate::proto::message::{self, Code, Message, Refusal};
@@ -104,7 +105,7 @@ impl Channel {
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Refusal> {
         let found = match frame::peek(&self.incoming) {
             Ok(found) => found,
-            Err(Bad::TooShort(length)) => return Err(Refusal::new(Code::BadFrame, format!("a frame of {length} bytes is shorter than its header"))),
+            Err(Bad::TooShort(length)) => return Err(Refusal::new(Code::BadFrame, format!("a frame of {} is shorter than its header", counted(length as usize, "byte")))),
             Err(Bad::TooLong(length)) => return Err(Refusal::new(Code::BadFrame, format!("a frame of {length} bytes is longer than {} allowed", frame::MAX_BODY))),
         };
         let announced = found.map_or(0, |f| usize::from(f.header.fds));
@@ -112,15 +113,15 @@ impl Channel {
             return Err(Refusal::new(Code::Busy, "no descriptors free to receive more; try again when fewer commands run"));
         }
         if self.fds.len() > socket::MAX_FDS {
-            return Err(Refusal::new(Code::BadDescriptors, format!("{} descriptors came before a whole frame did", self.fds.len())));
+            return Err(Refusal::new(Code::BadDescriptors, format!("{} came before a whole frame did", counted(self.fds.len(), "descriptor"))));
         }
         // The first byte of a frame brings all of its descriptors. Before the header is whole nobody can say how many those are.
         if self.fds.len() > announced && (found.is_some() || self.incoming.is_empty()) && !self.more_frames_follow(found) {
-            return Err(Refusal::new(Code::BadDescriptors, format!("{} descriptors came where {announced} were announced", self.fds.len())));
+            return Err(Refusal::new(Code::BadDescriptors, format!("{} came, and not the {announced} announced", counted(self.fds.len(), "descriptor"))));
         }
         let Some(found) = found.filter(|f| self.incoming.len() >= f.length) else { return Ok(None) };
         if self.fds.len() < announced {
-            return Err(Refusal::new(Code::BadDescriptors, format!("{} descriptors came where {announced} were announced", self.fds.len())));
+            return Err(Refusal::new(Code::BadDescriptors, format!("{} came, and not the {announced} announced", counted(self.fds.len(), "descriptor"))));
         }
         let rest = self.incoming.split_off(found.length);
         let bytes = std::mem::replace(&mut self.incoming, rest);

@@ -3,6 +3,7 @@
 //! Strings that a command gets are bytes from end to end: each is NUL-terminated, one after the other, in one run of bytes, so
 //! that their number needs no count and their pointers can lead straight into the received frame.
 
+use crate::error::counted;
 use crate::exit;
 use crate::opid::OpId;
 use crate::proto::frame::{self, Header};
@@ -355,6 +356,8 @@ pub struct Status<'a> {
     pub policy_error: &'a str,
     #[serde(borrow)]
     pub running: Vec<Running<'a>>,
+    /// So many more run: an answer has its limits.
+    pub untold: u32,
     #[serde(borrow)]
     pub past: Past<'a>,
 }
@@ -437,7 +440,7 @@ impl postcard::ser_flavors::Flavor for Body {
 pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
     match postcard::take_from_bytes(body) {
         Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(Refusal::new(Code::BadFrame, format!("the body is {} bytes too long", rest.len()))),
+        Ok((_, rest)) => Err(Refusal::new(Code::BadFrame, format!("the body is {} too long", counted(rest.len(), "byte")))),
         Err(_) => Err(Refusal::new(Code::BadFrame, "the body is not what its kind says")),
     }
 }
@@ -517,11 +520,12 @@ mod tests {
             policy_stamp: 10,
             policy_error: "bad",
             running,
+            untold: 11,
             past,
         };
         assert_eq!(
             body(encode(&status, 0, None)),
-            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x01\x04A=1\0\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
+            (136, b"\x050.1.0\x01\x02\x03\x04\x05\x08\x09\x06\x01\x01\x04A=1\0\x02/p\x0a\x03bad\x01\x01\x02\x03\x02ls\x01\x0b\x01\x03dev\x03\x04\x01\x05\x06\x07\x02no".to_vec())
         );
         let hello = Hello { release: "0.1.0", container: Bytes(b"dev"), capabilities: vec!["notify"] };
         assert_eq!(body(encode(&hello, 0, None)), (1, b"\x050.1.0\x03dev\x01\x06notify".to_vec()));

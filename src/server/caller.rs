@@ -26,6 +26,8 @@ pub struct Caller {
     /// The pty's leader, until it goes to the client.
     pub leader: Option<OwnedFd>,
     pub name: Vec<u8>,
+    /// What its run uses, [`Capability`](crate::proto::capability::Capability) as a number.
+    pub capability: u8,
     /// For the sentence that says it could not be entered.
     pub directory: Vec<u8>,
     /// Identity of the directory of a caller that was handed over.
@@ -58,6 +60,7 @@ impl Caller {
             cgroup: None,
             leader: None,
             name: vec![],
+            capability: 0,
             directory: vec![],
             origin,
             container,
@@ -110,6 +113,7 @@ impl Caller {
             op: self.op.map_or(0, OpId::bits),
             since_ms: self.since_ms,
             name: self.name.clone(),
+            capability: self.capability,
             directory: self.directory.clone(),
             session: self.session,
             connection,
@@ -169,6 +173,7 @@ impl Caller {
             cgroup: saved.cgroup,
             leader: saved.leader.map(files::adopt).transpose()?,
             name: saved.name,
+            capability: saved.capability,
             directory: saved.directory,
             origin: None,
             container: saved.container.map(Rc::from),

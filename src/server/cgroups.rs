@@ -14,7 +14,7 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// `in_use` are those of commands that an earlier image started.
+    /// Divides the cgroup that we were started in, which is delegated to us. `in_use` are those of commands that an earlier image started.
     pub fn start(in_use: &[&str]) -> Cgroups {
         let subtree = Subtree::enter();
         let there = subtree.as_ref().map_or_else(Vec::new, Subtree::names);
@@ -46,6 +46,10 @@ impl Cgroups {
 
     pub fn is_populated(&self, name: &str) -> bool {
         self.subtree.as_ref().is_some_and(|subtree| subtree.is_populated(name))
+    }
+
+    pub fn ran_out_of_memory(&self, name: &str) -> bool {
+        self.subtree.as_ref().is_some_and(|subtree| subtree.ran_out_of_memory(name))
     }
 
     pub fn kill(&self, name: &str) {

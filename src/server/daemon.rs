@@ -11,7 +11,7 @@ mod requests;
 mod status;
 mod switchboard;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::event::Wait;
 use crate::exit::End;
 use crate::logging::shown;
@@ -25,6 +25,7 @@ use crate::server::errors::Errors;
 use crate::server::guests::Guests;
 use crate::server::listener::Listener;
 use crate::server::monitor::Order;
+use crate::server::origin::Running;
 use crate::server::plan::Context;
 use crate::server::policy::InForce;
 use crate::server::saved::{self, SavedListener};
@@ -63,6 +64,8 @@ pub struct Options {
     pub notify: Option<PathBuf>,
     /// State of an earlier image.
     pub resume: Option<RawFd>,
+    /// The cgroup that we were started in is ours to divide.
+    pub delegated: bool,
     /// A guest daemon's door, in place of a listener.
     pub guest: Option<GuestOptions>,
     /// `-v` flags, for the next image.
@@ -81,11 +84,16 @@ pub struct GuestOptions {
 
 /// How `--check-state` ends when all is well. Not 0: any program might end so.
 pub const STATE_UNDERSTOOD: u8 = 100;
+/// How it ends where another program has started it in place of becoming it.
+pub const NOT_ITSELF: u8 = 101;
 
 /// Checks that the state in a descriptor can be read by this binary: what a running daemon asks before it becomes us.
-pub fn check_state(number: RawFd) -> Result<()> {
+pub fn check_state(number: RawFd) -> Result<u8> {
     let fd = files::adopt(number).map_err(|e| Error::io(format!("descriptor {number}"), &e))?;
-    saved::read(fd).map(drop)
+    saved::read(fd)?;
+    // The daemon has made what it started the leader of a session. A script under our name that does not `exec` us keeps that for
+    // itself, and would keep the daemon's children for itself, too.
+    Ok(if process::leads_its_session() { STATE_UNDERSTOOD } else { NOT_ITSELF })
 }
 
 /// Serves until told to end.
@@ -108,6 +116,7 @@ struct Daemon {
     /// What a guest daemon has instead.
     upstream: Option<Upstream>,
     guests: Guests,
+    running: Running,
     callers: Table<Caller>,
     cgroups: Cgroups,
     /// Which caller a child belongs to.
@@ -195,8 +204,7 @@ impl Daemon {
             interceptors,
         };
         let in_use = saved.iter().flat_map(|saved| &saved.callers).filter_map(|caller| caller.cgroup.as_deref());
-        // A container's cgroups are its manager's affair.
-        let cgroups = if guest.is_some() { Cgroups::none() } else { Cgroups::start(&in_use.collect::<Vec<_>>()) };
+        let cgroups = if options.delegated { Cgroups::start(&in_use.collect::<Vec<_>>()) } else { Cgroups::none() };
         let mut daemon = Daemon {
             context,
             policy,
@@ -207,6 +215,7 @@ impl Daemon {
             doors,
             upstream: guest.map(|guest| Upstream::new(guest.upstream, options.release, now)),
             guests: Guests::default(),
+            running: Running::default(),
             callers: Table::new(),
             cgroups,
             children: Vec::new(),
@@ -237,7 +246,7 @@ impl Daemon {
         }
         for failure in failures {
             log::error!("{failure}");
-            daemon.errors.note(None, now, Code::Internal, &failure);
+            daemon.errors.note(None, now, Code::Internal, &failure, None);
         }
         daemon.notify(&format!("READY=1\nMAINPID={}\nSTATUS=listening at {}", std::process::id(), daemon.options.socket.display()));
         Ok(daemon)
@@ -441,7 +450,7 @@ impl Daemon {
         if self.ending_by.is_some() {
             return;
         }
-        log::info!("ending; {} commands run", self.running());
+        log::info!("ending, with {} still running", counted(self.running(), "command"));
         self.notify("STOPPING=1");
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
         self.dismiss_guests(false);
@@ -473,7 +482,7 @@ impl Daemon {
     fn finish(self) -> Result<End> {
         self.callers.values().filter_map(|c| c.cgroup.as_deref()).for_each(|name| self.cgroups.kill(name));
         self.cgroups.end();
-        log::info!("ended; {} operations served", self.served);
+        log::info!("ended; {} served", counted(self.served as usize, "operation"));
         match self.upstream.and_then(|upstream| upstream.failure) {
             Some(failure) => Err(failure),
             None => Ok(End::Code(0)),

@@ -1,7 +1,8 @@
 //! The switchboard: which containers have a guest daemon, and who waits to be handed over to one. Decided without I/O.
 //!
 //! A container has one guest. Where a second one of the same name comes, the first is asked whether it is still there: a
-//! container that was stopped and started again must not find its place taken by a link that nobody has closed.
+//! container that was stopped and started again must not find its place taken by a link that nobody has closed. Who only says of
+//! itself that it has a name gives way to whom the host knows by it.
 
 use crate::proto::message::{Code, Refusal};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub struct Guest {
     /// The caller whose connection it is.
     pub id: u64,
     pub name: Vec<u8>,
+    /// The name is the one that the host itself knows it by, and not only its own word.
+    pub vouched: bool,
     pub release: String,
     /// It comes back by itself.
     pub returns: bool,
@@ -60,6 +63,8 @@ pub enum Verdict {
     Welcome(Guest),
     /// Ask the guest that is there, and wait for its answer.
     Ask(u64),
+    /// Send the guest that is there away with this; the new one is welcome when it has gone.
+    Replace(u64, Refusal),
     Refuse(Refusal),
 }
 
@@ -82,6 +87,13 @@ impl Guests {
         self.all.iter().find(|guest| guest.name == name)
     }
 
+    /// What is granted to one has changed.
+    pub fn update(&mut self, guest: &Guest) {
+        if let Some(known) = self.all.iter_mut().find(|known| known.id == guest.id) {
+            known.clone_from(guest);
+        }
+    }
+
     pub fn on_offer(&mut self, guest: Guest, now: u64) -> Verdict {
         if guest.name.is_empty() || guest.name.len() > MAX_NAME_BYTES || guest.name.iter().any(|b| *b < b' ' || *b == b'/' || *b == 127) {
             return Verdict::Refuse(Refusal::new(Code::BadRequest, "the name of the container is empty, too long, or no name; give it one with --name"));
@@ -93,8 +105,19 @@ impl Guests {
             let text = format!("a guest names its release and at most {MAX_WANTED} capabilities, in at most {MAX_WORD_BYTES} plain characters each");
             return Verdict::Refuse(Refusal::new(Code::BadRequest, text));
         }
-        if let Some(older) = self.named(&guest.name).map(|older| older.id) {
-            self.rivals.push(Rival { newer: guest, older, until: now + PING_MS });
+        if let Some((older, vouched)) = self.named(&guest.name).map(|older| (older.id, older.vouched)) {
+            let name = String::from_utf8_lossy(&guest.name);
+            if vouched && !guest.vouched {
+                return Verdict::Refuse(Refusal::new(Code::Taken, format!("{name} has a guest daemon, and the host knows it by that name; take another")));
+            }
+            let replaces = guest.vouched && !vouched;
+            let text = format!("the container {name} itself has a guest daemon now; take another name");
+            let rival = Rival { newer: guest, older, until: now + PING_MS };
+            if replaces {
+                self.rivals.insert(0, rival);
+                return Verdict::Replace(older, Refusal::new(Code::Taken, text));
+            }
+            self.rivals.push(rival);
             return Verdict::Ask(older);
         }
         if self.all.len() >= MAX_GUESTS {
@@ -164,7 +187,12 @@ mod tests {
     use super::*;
 
     fn guest(id: u64, name: &str) -> Guest {
-        Guest { id, name: name.into(), release: "1".into(), returns: false, since_ms: 0, accepted: vec![], rejected: vec![] }
+        Guest { id, name: name.into(), vouched: true, release: "1".into(), returns: false, since_ms: 0, accepted: vec![], rejected: vec![] }
+    }
+
+    /// Only by its own word.
+    fn claimant(id: u64, name: &str) -> Guest {
+        Guest { vouched: false, ..guest(id, name) }
     }
 
     fn with(all: &[(u64, &str)]) -> Guests {
@@ -183,6 +211,16 @@ mod tests {
         let refused = guests.on_pong(1, 5_000);
         assert!(matches!(&refused[..], [(3, refusal)] if refusal.code == Code::Taken && refusal.text.contains("5 s")), "{refused:?}");
         assert_eq!((guests.deadline(), guests.named(b"dev").map(|g| g.id)), (None, Some(1)));
+    }
+
+    #[test]
+    fn who_only_claims_a_name_gives_way_to_whom_the_host_knows_by_it() {
+        let mut guests = Guests::default();
+        assert_eq!(guests.on_offer(claimant(1, "dev"), 0), Verdict::Welcome(claimant(1, "dev")));
+        assert_eq!(guests.on_offer(claimant(2, "dev"), 0), Verdict::Ask(1), "as good as the first");
+        assert!(matches!(guests.on_offer(guest(3, "dev"), 0), Verdict::Replace(1, refusal) if refusal.text.contains("dev itself")));
+        assert_eq!(guests.on_gone(1).0, Some(guest(3, "dev")), "before those who came earlier");
+        assert!(matches!(guests.on_offer(claimant(4, "dev"), 0), Verdict::Refuse(refusal) if refusal.code == Code::Taken));
     }
 
     #[test]

@@ -4,12 +4,14 @@ use crate::checks::{self, Finding, Level, Mend};
 use crate::error::{Error, Result, reason};
 use crate::handed;
 use crate::paths;
+use crate::server::origin;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::REFUGE_MODE;
 use crate::sys::socket;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,9 @@ const CONTAINER_BACKLOG: i32 = 256;
 
 /// How long another daemon may take to make its socket before we give up; making one takes well below a millisecond.
 const LOCK_TRIES: u32 = 200;
+
+/// What is read of a list of mounts: a thousand and more.
+const MAX_MOUNTS_BYTES: u64 = 1024 * 1024;
 
 /// A listening socket and, where we made it, its file.
 #[derive(Debug)]
@@ -100,11 +105,16 @@ impl Listener {
         path == self.path && about.is_some_and(|about| Some(FileId { device: about.dev(), inode: about.ino() }) == self.file)
     }
 
-    /// Takes a container's socket away, if it is still ours. Its directory stays: a container that has it mounted finds the next
-    /// daemon's socket in it, and would look into a directory of no name otherwise.
+    /// Takes a container's socket away, if it is still ours. Its directory stays where a container that runs has it mounted, which
+    /// finds the next daemon's socket in it, and would look into a directory of no name otherwise.
     pub fn remove_from_container(&self) {
         if identity(&self.path).ok().is_some_and(|now| Some(now) == self.file) {
             let _ = fs::remove_file(&self.path);
+        }
+        let Some(directory) = self.path.parent() else { return };
+        if !is_mounted_elsewhere(directory) {
+            // The one above as soon as it is empty.
+            let _ = fs::remove_dir(directory).and_then(|()| fs::remove_dir(directory.with_file_name("")));
         }
     }
 
@@ -142,7 +152,7 @@ impl Listener {
 
     /// Removes what we made: the file if it is still ours, the refuge, the directory once it is empty.
     pub fn remove(&self) {
-        handed::remove_all(&paths::handed(&self.path));
+        handed::remove_shares(&paths::handed(&self.path));
         let (Some(ours), Some(directory)) = (self.file, self.path.parent()) else { return };
         // Without the lock another daemon could put its socket there between the look and the removal.
         let Ok(_lock) = lock(directory, || Ok(())) else { return };
@@ -168,6 +178,26 @@ fn already_running(path: &Path) -> Error {
 
 fn identity(path: &Path) -> io::Result<FileId> {
     fs::symlink_metadata(path).map(|about| FileId { device: about.dev(), inode: about.ino() })
+}
+
+/// Whether a process in another mount namespace has a mount of this directory, proc_pid_mountinfo(5): of one with the same name, at
+/// least, for how the path begins depends on what is mounted where.
+fn is_mounted_elsewhere(directory: &Path) -> bool {
+    let mut parts = directory.iter().rev();
+    let (Some(name), Some(above)) = (parts.next(), parts.next()) else { return false };
+    let root = [b"/", above.as_bytes(), b"/", name.as_bytes(), b" "].concat();
+    let mut seen = vec![None, origin::id(std::process::id(), "ns/mnt")];
+    for pid in origin::processes() {
+        let namespace = origin::id(pid, "ns/mnt");
+        // Many processes, few namespaces.
+        if !seen.contains(&namespace) {
+            seen.push(namespace);
+            if origin::read(pid, "mountinfo", MAX_MOUNTS_BYTES).windows(root.len()).any(|part| part == root) {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// The directory, 0700 and ours: whoever else could write there could put a socket of theirs in our place.

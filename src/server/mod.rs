@@ -4,7 +4,7 @@
 //! `plan` turns a request into a launch, `monitor` is the session leader of a run that has a terminal, `cgroups` holds each command
 //! together, `listener` owns a socket's file, `doors` are the sockets that containers have of their own, `policy` says what each
 //! allows. `errors` and `seen` are what `bkt status` tells of the past, `saved` is what goes over to a new binary. `guests` knows
-//! the containers that can be entered, and `upstream` is the other end: a guest daemon is this same daemon with a link to the host
+//! the containers that can be entered, `origin` where a caller really is, and `upstream` is the other end: a guest daemon is this same daemon with a link to the host
 //! for a door.
 
 mod caller;
@@ -15,6 +15,7 @@ mod errors;
 mod guests;
 mod listener;
 mod monitor;
+mod origin;
 mod plan;
 mod policy;
 mod saved;

@@ -119,13 +119,15 @@ pub fn hear(link: &OwnedFd) -> Heard<Word> {
     receive(link, Word::from_packet)
 }
 
-fn receive<T>(link: &OwnedFd, read: impl Fn(Packet) -> Option<T>) -> Heard<T> {
+fn receive<T>(link: &OwnedFd, read: fn(Packet) -> Option<T>) -> Heard<T> {
     let mut packet = Packet::default();
     match files::read(link.as_fd(), &mut packet) {
         Ok(8) => read(packet).map_or(Heard::Nothing, Heard::Some),
         Ok(0) => Heard::End,
         Ok(_) => Heard::Nothing,
         Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Heard::Nothing,
+        // Said once, and before what is there to be read: the other side has ended without reading all that it was told.
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => receive(link, read),
         Err(_) => Heard::End,
     }
 }
@@ -356,6 +358,16 @@ fn say(link: &OwnedFd, word: Word) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_are_heard_of_a_monitor_that_did_not_read_its_last_orders() {
+        let (link, theirs) = socket::packet_pair().unwrap();
+        tell(&link, Order::Signal(signals::TERM)).unwrap();
+        say(&theirs, Word::Ended(End::Signal(signals::TERM)));
+        drop(theirs);
+        assert_eq!(hear(&link), Heard::Some(Word::Ended(End::Signal(signals::TERM))));
+        assert_eq!(hear(&link), Heard::End);
+    }
 
     #[test]
     fn orders_and_words_go_round() {

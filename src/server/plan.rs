@@ -1,5 +1,6 @@
 //! From a request to a launch: everything is decided here, nothing is done but the opening of a pty.
 
+use crate::error::counted;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
@@ -53,6 +54,8 @@ pub struct Bounds {
     pub schemes: String,
     /// Of the caller's environment only what is harmless.
     pub narrow: bool,
+    /// The container whose own socket it came by, after a point: files that are handed over lie apart, and take nobody else's room.
+    pub share: String,
 }
 
 /// A launch that has been decided.
@@ -78,7 +81,7 @@ pub fn name<'a>(run: &Run<'a>) -> &'a [u8] {
 pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal> {
     let bad = |text: String| Err(Refusal::new(Code::BadRequest, text));
     if run.descriptors() != fds {
-        return Err(Refusal::new(Code::BadDescriptors, format!("{fds} descriptors came where the request needs {}", run.descriptors())));
+        return Err(Refusal::new(Code::BadDescriptors, format!("{} came where the request needs {}", counted(fds, "descriptor"), run.descriptors())));
     }
     for (what, bytes) in [("arguments", run.args.0), ("environment", run.env.0), ("--env", run.set_env.0), ("--unset-env", run.unset_env.0)] {
         if bytes.last().is_some_and(|b| *b != 0) {
@@ -128,7 +131,7 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, bou
     let run = match Capability::from_number(run.capability) {
         Some(Capability::HostExec) | None => run,
         Some(capability) => {
-            (words, depth) = (performance_words(capability, run, context, &bounds.schemes), performance_depth(run));
+            (words, depth) = (performance_words(capability, run, context, bounds), performance_depth(run));
             own = performance(run, &words, &depth, context);
             &own
         }
@@ -229,8 +232,9 @@ fn performance<'a>(run: &Run<'_>, words: &'a [u8], depth: &'a [u8], context: &Co
 }
 
 /// The performer's name, what the listener grants, and after `--` what the caller asks for, which it checks once more.
-fn performance_words(capability: Capability, run: &Run<'_>, context: &Context, schemes: &str) -> Vec<u8> {
-    let ours: [&[u8]; 5] = [PERFORMER.as_bytes(), capability.word().as_bytes(), context.handed.to_bytes(), schemes.as_bytes(), b"--"];
+fn performance_words(capability: Capability, run: &Run<'_>, context: &Context, bounds: &Bounds) -> Vec<u8> {
+    let handed = [context.handed.to_bytes(), bounds.share.as_bytes()].concat();
+    let ours: [&[u8]; 5] = [PERFORMER.as_bytes(), capability.word().as_bytes(), &handed, bounds.schemes.as_bytes(), b"--"];
     let mut words = ours.join(&0);
     words.push(0);
     words.extend_from_slice(run.args.0);

@@ -153,7 +153,7 @@ impl Granted<'_> {
         if capability == Capability::HostExec as u8 {
             return Bounds { narrow: self.listener.denies_by_default(), ..Bounds::default() };
         }
-        Bounds { schemes: self.listener.schemes(), narrow: true }
+        Bounds { schemes: self.listener.schemes(), narrow: true, share: self.container.map_or_else(String::new, |name| format!(".{name}")) }
     }
 
     /// Where the user finds the words.

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Changes with the layout of [`Saved`]. An image that does not know it says so, and the old one stays.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub struct Saved {
@@ -57,6 +57,7 @@ pub struct SavedCaller {
     pub op: u64,
     pub since_ms: u64,
     pub name: Vec<u8>,
+    pub capability: u8,
     pub directory: Vec<u8>,
     pub session: Session,
     pub connection: Option<SavedConnection>,
@@ -127,6 +128,7 @@ mod tests {
             op: 4,
             since_ms: 5,
             name: b"ls".to_vec(),
+            capability: 3,
             directory: b"/tmp".to_vec(),
             session: Session::new(6),
             connection: Some(SavedConnection { fd: 7, incoming: vec![1], fds: vec![8], unsent: vec![2] }),
@@ -139,7 +141,7 @@ mod tests {
         };
         let listener = SavedListener { fd: 3, path: b"/x".to_vec(), file: Some((1, 2)) };
         let door = SavedListener { fd: 4, path: b"/y".to_vec(), file: Some((1, 3)) };
-        let guest = Guest { id: 1, name: b"dev".to_vec(), release: "1".into(), returns: true, since_ms: 5, accepted: vec!["notify".into()], rejected: vec![] };
+        let guest = Guest { id: 1, name: b"dev".to_vec(), vouched: true, release: "1".into(), returns: true, since_ms: 5, accepted: vec!["notify".into()], rejected: vec![] };
         let entering = Entering { caller: 3, guest: 1, directory: Some((4, 5)) };
         let saved = Saved {
             release: "0.1".into(),

@@ -25,9 +25,13 @@ const ANSWER_MS: u64 = 3_000;
 /// Told what is granted, by the capabilities' names.
 pub type OnGranted = Box<dyn Fn(&[&str])>;
 
+/// Asked whether another file has taken the place of ours; whoever says yes starts that one when the daemon has ended.
+pub type IsReplaced = Box<dyn Fn() -> bool>;
+
 /// What a guest daemon is started with.
 pub struct Wanted {
     pub sockets: Vec<PathBuf>,
+    /// What it is called, where that is known here.
     pub container: Vec<u8>,
     /// Come back when the link is lost.
     pub reconnect: bool,
@@ -37,6 +41,7 @@ pub struct Wanted {
     pub host_release: Option<String>,
     /// Called with what is granted, each time it may have changed.
     pub on_granted: OnGranted,
+    pub is_replaced: IsReplaced,
 }
 
 /// When to try next, decided from how often it was tried.
@@ -78,6 +83,8 @@ pub struct Upstream {
     attempts: Attempts,
     state: State,
     told: bool,
+    /// The host is of another release: should ours have been installed here too, it is time to become that.
+    outdated: bool,
     /// When the last message came, or the last run ended.
     active_ms: u64,
     /// Nothing ran when we last looked.
@@ -97,11 +104,12 @@ impl Upstream {
     /// The first attempt is due at once.
     pub fn new(wanted: Wanted, release: &'static str, now: u64) -> Upstream {
         let told = wanted.host_release.as_deref().is_some_and(|host| warn_of_difference(release, host));
-        Upstream { wanted, release, attempts: Attempts::default(), state: State::Waiting { at: now }, told, active_ms: now, idle: true, failure: None }
+        Upstream { wanted, release, attempts: Attempts::default(), state: State::Waiting { at: now }, told, outdated: false, active_ms: now, idle: true, failure: None }
     }
 
+    /// For people.
     pub fn container(&self) -> &[u8] {
-        &self.wanted.container
+        if self.wanted.container.is_empty() { b"this container" } else { &self.wanted.container }
     }
 
     /// Whether nothing more will come from the host.
@@ -142,6 +150,10 @@ impl Upstream {
             self.active_ms = now;
         }
         self.idle = idle;
+        if self.outdated && idle && !self.is_over() && (self.wanted.is_replaced)() {
+            log::info!("nothing runs: becoming the version that is installed here now");
+            self.state = State::Over;
+        }
         if self.idle_until(idle).is_some_and(|at| at <= now) {
             log::info!("nothing was asked for in {} s: ending", self.wanted.idle_ms.unwrap_or(0) / 1000);
             self.state = State::Over;
@@ -228,14 +240,16 @@ impl Upstream {
         None
     }
 
+    /// The answer to our hello, and once more after each reload of the host's daemon: release and policy may be others.
     fn on_welcome(&mut self, answer: &message::HelloAnswer<'_>) {
+        self.outdated = answer.release != self.release;
         if !self.told {
             self.told = warn_of_difference(self.release, answer.release);
         }
         log::info!("connected to the host's daemon; granted: {}; not granted: {}", answer.accepted.join(", "), answer.rejected.join(", "));
         (self.wanted.on_granted)(&answer.accepted);
         self.attempts = Attempts::default();
-        if let State::Asking { channel, .. } = std::mem::replace(&mut self.state, State::Over) {
+        if let State::Asking { channel, .. } | State::Linked(channel) = std::mem::replace(&mut self.state, State::Over) {
             self.state = State::Linked(channel);
         }
     }
@@ -281,7 +295,7 @@ impl Upstream {
 fn warn_of_difference(guest: &str, host: &str) -> bool {
     let differs = guest != host;
     if differs {
-        log::warn!("this guest is version {guest}, the host {host}: install the same bkt on both sides, and start the container again");
+        log::warn!("this guest is version {guest}, the host {host}: install the same bkt on both sides; where it is the same file this guest becomes it when nothing runs");
     }
     differs
 }

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// How long systemctl may take: it waits for a unit's start or stop, for which systemd itself allows 90 s each.
 const SYSTEMCTL_MS: u64 = 300_000;
 
+/// How long an answer may take for which nothing has to happen.
+const ANSWER_MS: u64 = 2_000;
+
 /// Who could start the daemon at login.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Manager {
@@ -97,8 +100,17 @@ fn ask_systemd(invocation: &Invocation) -> Result<Unit> {
     })
 }
 
+/// Whether the cgroup of a unit, which asks, is its own to divide.
+pub fn delegates(invocation: &Invocation, unit: &str) -> Result<bool> {
+    ask_within(invocation, &["show", "--property=Delegate", unit], ANSWER_MS).map(|said| said.trim() == "Delegate=yes")
+}
+
 /// Asks, or tells, the user's systemd something; its answer, or a sentence with its own words.
 pub fn systemctl(invocation: &Invocation, args: &[&str]) -> Result<String> {
+    ask_within(invocation, args, SYSTEMCTL_MS)
+}
+
+fn ask_within(invocation: &Invocation, args: &[&str], ms: u64) -> Result<String> {
     // su(1) and cron leave it out; without it systemctl does not know whom to ask.
     let runtime = paths::runtime_directory(invocation, process::user());
     let runtime = CString::new([b"XDG_RUNTIME_DIR=", runtime.as_os_str().as_bytes()].concat()).unwrap_or_default();
@@ -107,7 +119,7 @@ pub fn systemctl(invocation: &Invocation, args: &[&str]) -> Result<String> {
     asking.env.push(Box::leak(runtime.into_boxed_c_str()));
     let words: Vec<&[u8]> = [&b"systemctl"[..], b"--user"].into_iter().chain(args.iter().map(|arg| arg.as_bytes())).collect();
     let doing = format!("systemctl --user {}", args.join(" "));
-    let (end, said) = tool::ask(&asking, &paths::shim_directories(invocation), &words, Errors::WithOutput, SYSTEMCTL_MS).map_err(|e| Error::io(&doing, &e))?;
+    let (end, said) = tool::ask(&asking, &paths::shim_directories(invocation), &words, Errors::WithOutput, ms).map_err(|e| Error::io(&doing, &e))?;
     let said = String::from_utf8_lossy(&said);
     if end == End::Code(0) { Ok(said.into_owned()) } else { Err(Error::new(format!("{doing}: {}", said.trim().replace('\n', "; ")))) }
 }

@@ -6,6 +6,7 @@
 use crate::invocation::Invocation;
 use crate::logging::shown;
 use crate::process::tool::{Errors, Tool};
+use crate::quoted::quoted;
 use crate::sys::process;
 use std::ffi::{CStr, CString};
 use std::io::{self, Write};
@@ -61,19 +62,6 @@ fn parse(answer: &[u8]) -> Option<Vec<&'static CStr>> {
     Some(entries.filter(ours).map(|entry| &*Box::leak(entry.into_boxed_c_str())).collect())
 }
 
-/// A word as every shell reads it, the fish and the C shell too.
-fn quoted(word: &[u8]) -> Vec<u8> {
-    let mut out = vec![b'\''];
-    for byte in word {
-        match byte {
-            b'\'' => out.extend(b"'\\''"),
-            byte => out.push(*byte),
-        }
-    }
-    out.push(b'\'');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,10 +71,5 @@ mod tests {
         let found = parse(b"Welcome!\nA=0\0\0bkt-environment\0PATH=/a:/b\0_=/x\0SHLVL=1\0B=x=y\n\0").unwrap();
         assert_eq!(found, [c"PATH=/a:/b", c"B=x=y\n"]);
         assert_eq!(parse(b"Welcome!"), None);
-    }
-
-    #[test]
-    fn a_path_with_a_quote_is_one_word() {
-        assert_eq!(quoted(b"/a b/it's"), b"'/a b/it'\\''s'");
     }
 }

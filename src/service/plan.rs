@@ -1,7 +1,7 @@
 //! From facts to steps, without I/O.
 
 use crate::checks::unit::UNIT;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::service::facts::{Files, Manager, Unit};
 use crate::service::step::Step;
 use crate::service::unit::{self, Found};
@@ -53,8 +53,9 @@ fn install_unit(facts: &Facts, unit: &Unit) -> Result<Vec<Step>> {
         && daemon.pid != unit.main_pid
     {
         return Err(Error::new(format!(
-            "a daemon that was started by hand is in the way (pid {}, {} commands run); end it with 'bkt admin daemon stop', then install again; nothing was changed",
-            daemon.pid, daemon.running
+            "a daemon that was started by hand is in the way (pid {}, with {}); end it with 'bkt admin daemon stop', then install again; nothing was changed",
+            daemon.pid,
+            counted(daemon.running, "running command")
         )));
     }
     let mut steps = write(&facts.files.unit, facts.unit_text.as_deref(), unit::unit(&facts.files.bkt)?, facts.force)?;
@@ -74,8 +75,8 @@ fn install_unit(facts: &Facts, unit: &Unit) -> Result<Vec<Step>> {
         Some(daemon) if changed && daemon.running == 0 => steps.push(Step::Systemctl(&["restart", UNIT])),
         Some(daemon) if changed => {
             let text = format!(
-                "{} commands run: the new unit counts from the next start of the daemon; to start it anew now (it ends them): systemctl --user restart bkt-hostd",
-                daemon.running
+                "the new unit counts from the next start of the daemon; to start it anew now (this ends {}): systemctl --user restart bkt-hostd",
+                counted(daemon.running, "command")
             );
             steps.push(Step::Say(text));
         }
@@ -154,7 +155,7 @@ pub fn uninstall(facts: &Facts) -> Result<Vec<Step>> {
         // Last: whoever runs this through that very daemon is ended with it.
         if unit.state != "inactive" {
             if let Some(daemon) = facts.daemon.as_ref().filter(|d| d.running > 0) {
-                steps.push(Step::Say(format!("stopping the daemon: {} commands that run are ended", daemon.running)));
+                steps.push(Step::Say(format!("stopping the daemon, and what it runs: {}", counted(daemon.running, "command"))));
             }
             steps.push(Step::Stop);
         }
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn a_daemon_of_somebody_else_and_a_changed_unit_are_said_and_left() {
         let error = install(&facts(None, daemon(3, "2"), Unit::default())).unwrap_err().into_text();
-        assert!(error.contains("by hand") && error.contains("3 commands"), "{error}");
+        assert!(error.contains("by hand") && error.contains("3 running commands"), "{error}");
         let mut changed = facts(Some("[Service]\n".into()), None, Unit::default());
         assert!(install(&changed).unwrap_err().text.contains("--force"));
         assert!(uninstall(&changed).unwrap_err().text.contains("--force"));

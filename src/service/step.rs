@@ -69,5 +69,5 @@ pub fn perform(step: &Step, bkt: &Path, invocation: &Invocation) -> Result<()> {
 
 /// A daemon of its own session, which writes its log to the usual file.
 fn start(bkt: &Path, invocation: &Invocation) -> Result<()> {
-    tool::leave(invocation, &[bkt.as_os_str().as_bytes(), b"bkt-hostd", b"--log-file"]).map_err(|e| Error::io(format!("start {}", bkt.display()), &e))
+    tool::leave(invocation, &[bkt.as_os_str().as_bytes(), b"bkt-hostd", b"-v", b"--log-file"]).map_err(|e| Error::io(format!("start {}", bkt.display()), &e))
 }

@@ -21,7 +21,7 @@ Documentation=man:bkt-hostd(8) man:bkt(1)
 [Service]
 # Ready when it listens. A reload executes its binary anew, in place: no running command notices.
 Type=notify
-ExecStart={bkt} bkt-hostd --login-environment
+ExecStart={bkt} bkt-hostd -v --login-environment
 ExecReload={bkt} admin daemon reload
 # After a crash. Commands are hung up on then; those meant to outlive their callers live on.
 Restart=on-failure
@@ -52,7 +52,7 @@ pub fn autostart(bkt: &Path) -> Result<String> {
 Type=Application
 Name=bkt-hostd
 Comment=Runs the host's commands for this user's containers
-Exec={} bkt-hostd --log-file
+Exec={} bkt-hostd -v --log-file
 Terminal=false
 NoDisplay=true
 ",
@@ -68,15 +68,15 @@ pub fn by_hand(bkt: &Path) -> String {
 Neither systemd nor a desktop was found here that could start the daemon at login. What can:
 
   your login     a line in ~/.profile:
-                   {bkt} admin daemon status >/dev/null || setsid {bkt} bkt-hostd --log-file </dev/null >/dev/null 2>&1 &
+                   {bkt} admin daemon status >/dev/null || setsid {bkt} bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &
   runit          ~/service/bkt-hostd/run, made executable, below a runsvdir of yours:
                    #!/bin/sh
-                   exec {bkt} bkt-hostd --login-environment --log-file
+                   exec {bkt} bkt-hostd -v --login-environment --log-file
   openrc 0.60    ~/.config/rc/init.d/bkt-hostd, made executable, then 'rc-update --user add bkt-hostd default':
                    #!/sbin/openrc-run
                    supervisor=supervise-daemon
                    command={bkt}
-                   command_args=\"bkt-hostd --login-environment --log-file\"
+                   command_args=\"bkt-hostd -v --login-environment --log-file\"
 
 XDG_RUNTIME_DIR must be the same for it and for your containers.
 "

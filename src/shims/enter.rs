@@ -7,6 +7,7 @@
 //! | in another container | runs itself on the host, through the daemon |
 
 use crate::process::environment;
+use crate::quoted::quoted;
 use std::ffi::{CStr, CString};
 
 /// Which side this process is on.
@@ -113,10 +114,7 @@ const PIECE_BYTES: usize = 100 * 1024;
 fn encoded<'a>(args: impl Iterator<Item = &'a CStr>) -> Vec<CString> {
     let mut pieces = vec![String::new()];
     for arg in args {
-        let mut quoted = vec![b'\''];
-        arg.to_bytes().iter().for_each(|&b| if b == b'\'' { quoted.extend(b"'\\''") } else { quoted.push(b) });
-        quoted.extend(b"' ");
-        for &b in &quoted {
+        for b in quoted(arg.to_bytes()).into_iter().chain([b' ']) {
             if pieces.last().is_some_and(|piece| piece.len() > PIECE_BYTES) {
                 pieces.push(String::new());
             }

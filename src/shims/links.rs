@@ -62,7 +62,7 @@ pub struct Left {
     pub name: String,
     pub mode: Mode,
     pub path: PathBuf,
-    target: PathBuf,
+    pub target: PathBuf,
     /// Its name comes with bkt, so that it needs no manifest.
     pub shipped: bool,
     dangling: bool,
@@ -212,7 +212,7 @@ fn decide(wanted: &Wanted, there: &There, force: bool) -> Act {
 }
 
 /// The steps for what is wanted, and to take away those of our links that `gone` names.
-pub fn plan(facts: &Facts, force: bool, gone: impl Fn(&Left) -> bool) -> Vec<Step> {
+pub fn plan(facts: &Facts, force: bool, gone: &dyn Fn(&Left) -> bool) -> Vec<Step> {
     let step =
         |wanted: &Wanted, act| Step { name: wanted.name.clone(), mode: wanted.mode, path: wanted.path.clone(), target: wanted.target.clone(), source: wanted.source.clone(), act };
     let mut steps: Vec<Step> = facts.wanted.iter().map(|(wanted, there)| step(wanted, decide(wanted, there, force))).collect();

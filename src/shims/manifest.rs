@@ -121,7 +121,7 @@ impl Shim {
         let is_taken = match self.mode() {
             Mode::Host => is_own_name(name),
             // A container may have an `xclip` of its own.
-            Mode::Distrobox => is_of_bkt(name),
+            Mode::Distrobox => is_of_bkt(name.as_bytes()),
             Mode::HostOnly => false,
         };
         if is_taken {
@@ -186,12 +186,13 @@ impl Manifest {
 /// Whether this executable has a meaning of its own for a name: a link of such a name is never a shim of the host's command. A test
 /// holds this to the applets' table.
 pub fn is_own_name(name: &str) -> bool {
-    is_of_bkt(name) || Capability::ALL.iter().any(|capability| capability.names().contains(&name))
+    is_of_bkt(name.as_bytes()) || Capability::ALL.iter().any(|capability| capability.names().contains(&name))
 }
 
-/// Whether a name is bkt's alone, wherever the link is.
-pub fn is_of_bkt(name: &str) -> bool {
-    name == "bkt" || name.starts_with("bkt-")
+/// Whether a name is bkt's alone, wherever the link is: `bkt`, and what begins so and goes on with another kind of character, as
+/// roles do (`bkt-hostd`) and downloaded files (`bkt-0.1.0`, `bkt.1`, `bkt(1)`).
+pub fn is_of_bkt(name: &[u8]) -> bool {
+    name.strip_prefix(b"bkt").is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_alphanumeric))
 }
 
 /// What a name may be: one component of a path, and nothing that a shell, an option parser or a terminal takes for something else.
@@ -317,7 +318,7 @@ impl Host {
     /// The host's command of this name.
     pub fn named(command: &str) -> Result<Host, String> {
         check_name(command)?;
-        if is_of_bkt(command) { Err(format!("'{command}' is a name of bkt itself")) } else { Ok(Host::Command(command.to_string())) }
+        if is_of_bkt(command.as_bytes()) { Err(format!("'{command}' is a name of bkt itself")) } else { Ok(Host::Command(command.to_string())) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Control groups, version 2: a part of the tree that has been delegated to this process, cgroups(7).
 
 use crate::sys::check;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -13,12 +13,8 @@ const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
 const CGROUP2: i64 = 0x6367_7270;
 
-/// Marks that systemd leaves on what it delegates; the second can be seen by root only. A user's own systemd leaves none: there, a
-/// unit is known by its name.
+/// Marks that systemd leaves on what it delegates; the second can be seen by root only. A user's own systemd leaves none.
 const MARKS: [&std::ffi::CStr; 2] = [c"user.delegate", c"trusted.delegate"];
-
-/// The unit that we install, which says `Delegate=yes`.
-pub const UNIT: &str = "bkt-hostd.service";
 
 /// Where the process itself goes: a cgroup with others below may have none of its own, once controllers are handed down.
 const OWN: &str = "daemon";
@@ -32,14 +28,10 @@ pub struct Subtree {
 }
 
 impl Subtree {
-    /// The one that this process was started in, if it is delegated. The process moves into a leaf of it.
+    /// The one that this process was started in. The process moves into a leaf of it.
     pub fn enter() -> Option<Subtree> {
         let here = own_cgroup()?;
-        // After a re-execution we are in the leaf already.
-        let path = if here.ends_with(OWN) { here.parent()?.to_path_buf() } else { here.clone() };
-        if !is_delegated(&path) {
-            return None;
-        }
+        let path = subtree_around(&here)?.to_path_buf();
         let leaf = path.join(OWN);
         if here != leaf {
             match fs::create_dir(&leaf) {
@@ -76,6 +68,12 @@ impl Subtree {
         is_populated(&self.path.join(name))
     }
 
+    /// Whether the kernel has killed something in there because memory was short.
+    pub fn ran_out_of_memory(&self, name: &str) -> bool {
+        let events = fs::read_to_string(self.path.join(name).join("memory.events")).unwrap_or_default();
+        events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
+    }
+
     /// Kills all that lives in a cgroup and below, at one stroke: nothing escapes by forking.
     pub fn kill(&self, name: &str) -> io::Result<()> {
         fs::write(self.path.join(name).join("cgroup.kill"), "1")
@@ -95,11 +93,39 @@ impl Subtree {
     }
 }
 
-/// What [`Subtree::give_back`] does, for a process that died before it could: called by a helper of its supervisor, which is in
-/// a leaf beside it.
+/// What of the tree may be delegated to this process.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Delegated {
+    No,
+    Yes,
+    /// It is that of a unit, whose service manager is to be asked.
+    Perhaps(String),
+}
+
+/// Whether the cgroup that this process was started in is delegated to it. `resumed`: by an earlier image of it, which knew.
+pub fn is_delegated(resumed: bool) -> Delegated {
+    let Some(here) = own_cgroup() else { return Delegated::No };
+    let Some(path) = subtree_around(&here) else { return Delegated::No };
+    let known = if resumed { here != path } else { is_marked(path) };
+    match path.file_name().and_then(OsStr::to_str) {
+        _ if known => Delegated::Yes,
+        Some(unit) if unit.ends_with(".service") && !resumed => Delegated::Perhaps(unit.to_string()),
+        _ => Delegated::No,
+    }
+}
+
+/// What there is to be divided: where we are, or where we were before we went into the leaf.
+fn subtree_around(here: &Path) -> Option<&Path> {
+    if here.ends_with(OWN) { here.parent() } else { Some(here) }
+}
+
+/// What [`Subtree::give_back`] does, for a process that died before it could: called by a helper of its supervisor, which systemd
+/// puts into a leaf of that name beside it where the unit's cgroup is delegated, and only there.
 pub fn give_back_for_the_dead() {
-    if let Some(parent) = own_cgroup().and_then(|here| here.parent().map(Path::to_path_buf)).filter(|parent| is_delegated(parent)) {
-        Subtree { path: parent, memory: false }.give_back();
+    if let Some(here) = own_cgroup().filter(|here| here.ends_with(".control"))
+        && let Some(parent) = here.parent()
+    {
+        Subtree { path: parent.to_path_buf(), memory: false }.give_back();
     }
 }
 
@@ -119,10 +145,7 @@ fn is_cgroup2(path: &Path) -> bool {
     }
 }
 
-fn is_delegated(path: &Path) -> bool {
-    if path.ends_with(UNIT) {
-        return true;
-    }
+fn is_marked(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
     MARKS.iter().any(|mark| {
         let mut value = [0u8; 1];
@@ -141,4 +164,22 @@ fn remove_all(path: &Path) -> io::Result<()> {
         remove_all(&entry.path())?;
     }
     fs::remove_dir(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_killed_for_want_of_memory_is_known_from_its_count() {
+        let path = std::env::temp_dir().join(format!("bkt-cgroup-{}", std::process::id()));
+        fs::create_dir_all(path.join("op")).unwrap();
+        let subtree = Subtree { path: path.clone(), memory: true };
+        assert!(!subtree.ran_out_of_memory("op"), "no memory controller");
+        for (events, short) in [("low 0\nmax 18\noom 1\noom_kill 0\noom_group_kill 0\n", false), ("max 18\noom 1\noom_kill 5\noom_group_kill 1\n", true)] {
+            fs::write(path.join("op/memory.events"), events).unwrap();
+            assert_eq!(subtree.ran_out_of_memory("op"), short, "{events}");
+        }
+        fs::remove_dir_all(path).unwrap();
+    }
 }

@@ -188,7 +188,11 @@ impl Launch {
             match born_there {
                 Some(pid) => Ok(pid),
                 // Without a cgroup, or where the kernel or its guards do not want one: beside us.
-                None => check(libc::clone(child_entry, top.cast(), libc::CLONE_VM | libc::SIGCHLD, shared.as_ptr().cast())),
+                None => {
+                    let beside = |flags| check(libc::clone(child_entry, top.cast(), flags | libc::SIGCHLD, shared.as_ptr().cast()));
+                    // An emulator of another architecture's programs knows only threads and forks: there, a copy of all that reads the same.
+                    beside(libc::CLONE_VM).or_else(|e| if e.raw_os_error() == Some(libc::EINVAL) { beside(0) } else { Err(e) })
+                }
             }
         };
         match made {

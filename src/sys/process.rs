@@ -7,7 +7,7 @@ use crate::sys::{check, files};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// The number of resource limits Linux knows, `RLIM_NLIMITS`.
 pub const LIMITS: usize = 16;
@@ -81,6 +81,12 @@ pub fn user() -> u32 {
 pub fn new_session() -> io::Result<()> {
     // SAFETY: touches no memory.
     check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// Whether this process is a session's leader.
+pub fn leads_its_session() -> bool {
+    // SAFETY: touches no memory.
+    unsafe { libc::getsid(0) == libc::getpid() }
 }
 
 /// Makes this process fail to dump core: what it dies of was not its own fault.
@@ -184,6 +190,16 @@ pub fn wait_for(pid: u32) -> io::Result<End> {
     // SAFETY: a valid int.
     check(unsafe { libc::waitpid(pid as i32, &raw mut status, 0) })?;
     Ok(End::from_wait_status(status))
+}
+
+/// Whether a child ends within that time; it is still to be waited for. A kernel without pidfd_open(2), before 5.3, says yes at once:
+/// there the wait that follows has no bound.
+pub fn ends_within(pid: u32, ms: u64) -> bool {
+    // SAFETY: numbers only; the descriptor is new and ours.
+    let Ok(fd) = (unsafe { check(libc::syscall(libc::SYS_pidfd_open, pid, 0) as libc::c_int).map(|fd| OwnedFd::from_raw_fd(fd)) }) else { return true };
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid structure.
+    unsafe { libc::poll(&raw mut poll, 1, ms.min(libc::c_int::MAX as u64) as libc::c_int) > 0 }
 }
 
 /// Replaces this process; returns only where that failed.

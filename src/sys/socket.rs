@@ -119,6 +119,31 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     }
 }
 
+/// The peer's process itself, which no other can become as a number can; an error where it has been waited for already. Linux before
+/// 6.5 knows only the number that it had: there the process of that number now.
+pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `SO_PEERPIDFD`, socket(7).
+    const PEER_PIDFD: libc::c_int = 77;
+    // SAFETY: an int and its size; the descriptors are new, close-on-exec and ours.
+    unsafe {
+        let mut fd: RawFd = -1;
+        let mut size = size_of_val(&fd) as libc::socklen_t;
+        match check(libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, PEER_PIDFD, (&raw mut fd).cast(), &raw mut size)) {
+            Ok(_) => Ok(OwnedFd::from_raw_fd(fd)),
+            Err(e) if e.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+                let fd = check_len(libc::syscall(libc::SYS_pidfd_open, peer(socket)?.pid, 0) as isize)?;
+                Ok(OwnedFd::from_raw_fd(fd as RawFd))
+            }
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Whether the process of such a descriptor has ended: what was read of its number since may be another's.
+pub fn has_ended(process: BorrowedFd<'_>) -> bool {
+    is_ready(process, libc::POLLIN)
+}
+
 /// Sends bytes, and on their first byte the descriptors. Returns how many bytes went; never raises SIGPIPE, never blocks.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     if fds.is_empty() {
@@ -190,10 +215,15 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, most: usize) -> io:
 
 /// Whether the peer has closed or shut down, without taking a byte.
 pub fn peer_is_gone(socket: BorrowedFd<'_>) -> bool {
-    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    is_ready(socket, libc::POLLRDHUP)
+}
+
+/// Whether that is so now, or the other end is gone.
+fn is_ready(fd: BorrowedFd<'_>, events: libc::c_short) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
     // SAFETY: one valid structure; a timeout of 0 does not wait.
     let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
-    ready > 0 && poll.revents & (libc::POLLHUP | libc::POLLRDHUP | libc::POLLERR) != 0
+    ready > 0 && poll.revents & (libc::POLLHUP | libc::POLLERR | events) != 0
 }
 
 /// Ends a connection both ways while the descriptor stays open.

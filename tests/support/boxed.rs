@@ -19,6 +19,9 @@ const NAMES: &[&str] = &[
     "dd", "nohup", "sed", "stat", "yes", "test", "printf", "hostname",
 ];
 
+/// A quarter of a container's id.
+pub const ID: &str = "0123456789abcdef";
+
 pub struct Boxed {
     pub root: TempDir,
     /// Directories of the host that the container sees, and where.
@@ -67,9 +70,25 @@ impl Boxed {
         fs::set_permissions(self.path(inside), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// A program in the container, in a new instance of it: the files are the same, the processes are not.
+    /// A program in the container, in a new instance of it: the files are the same, the processes are not. No runtime has named it.
     pub fn command(&self, program: &[&str]) -> Command {
-        let mut command = Command::new("bwrap");
+        self.command_of(Command::new("bwrap"), program)
+    }
+
+    /// The same in a container of this name: what podman leaves on the host for each of its own is above it there, a conmon.
+    pub fn named(&self, name: &str, program: &[&str]) -> Command {
+        let monitor = self.path("conmon");
+        if !monitor.exists() {
+            // Written by another process, see `copy_bkt`.
+            let write = "printf '#!/bin/sh\nshift 4\n\"$@\"\n' >\"$0\" && chmod 755 \"$0\"";
+            assert!(Command::new("sh").args(["-c", write]).arg(&monitor).status().unwrap().success());
+        }
+        let mut command = Command::new(monitor);
+        command.args(["-c", &ID.repeat(4), "-n", name, "bwrap"]);
+        self.command_of(command, program)
+    }
+
+    fn command_of(&self, mut command: Command, program: &[&str]) -> Command {
         command.args(["--unshare-all", "--die-with-parent", "--uid", "1000", "--gid", "1000", "--bind"]).arg(&self.root.0).arg("/");
         for (from, at) in &self.shared {
             command.arg("--bind").arg(from).arg(at);

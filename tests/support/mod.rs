@@ -161,9 +161,10 @@ impl Host {
         fs::read_dir(self.dir.0.join("bkt/containers")).map_or(0, |all| all.flatten().filter(|d| d.path().join("host.sock").exists()).count())
     }
 
-    /// Sockets of the daemon: its listener, and a connection each for its callers.
+    /// Sockets of the daemon: its listener, and a connection each for its callers. Its log may be one, too.
     fn sockets(&self) -> usize {
-        let links = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten().map(|entry| fs::read_link(entry.path()));
+        let all = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
+        let links = all.filter(|entry| entry.file_name() != "2").map(|entry| fs::read_link(entry.path()));
         links.filter(|link| link.as_ref().is_ok_and(|l| l.as_os_str().to_string_lossy().starts_with("socket:"))).count()
     }
 

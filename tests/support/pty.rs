@@ -80,7 +80,7 @@ impl Terminal {
     #[track_caller]
     pub fn line(&mut self, line: &str) -> String {
         self.start(line);
-        self.expect("READY> ")
+        self.prompt()
     }
 
     /// A line for the shell, whose echo is passed over.
@@ -92,6 +92,60 @@ impl Terminal {
         }
         self.send("\r");
         self.expect("\r\n");
+    }
+
+    /// Waits for the shell's prompt; what was shown before it.
+    #[track_caller]
+    pub fn prompt(&mut self) -> String {
+        self.expect("READY> ")
+    }
+
+    /// Starts a command that says when it has begun.
+    #[track_caller]
+    pub fn begin(&mut self, line: &str) {
+        self.start(line);
+        self.expect("begun\r\n");
+    }
+
+    /// Ctrl-Z: the shell has a stopped job, and its prompt is back.
+    #[track_caller]
+    pub fn ctrl_z(&mut self) {
+        self.send("\x1a");
+        self.expect_stopped();
+    }
+
+    /// The shell tells of a stopped job, and asks for a command.
+    #[track_caller]
+    pub fn expect_stopped(&mut self) {
+        self.expect("Stopped");
+        self.prompt();
+    }
+
+    /// Keys by which the command that has the keyboard ends; what was shown till the prompt.
+    #[track_caller]
+    pub fn end_by(&mut self, keys: &str) -> String {
+        self.send(keys);
+        self.prompt()
+    }
+
+    /// A last line for the command, which shows this before it ends.
+    #[track_caller]
+    pub fn answer(&mut self, line: &str, shown: &str) {
+        self.send(&format!("{line}\r"));
+        self.expect(shown);
+        self.prompt();
+    }
+
+    /// The exit status of the last command, as the shell has it.
+    #[track_caller]
+    pub fn expect_status(&mut self, status: i32) {
+        assert_eq!(self.line("echo status $?"), format!("status {status}\r\n"));
+    }
+
+    /// Waits until the shell knows that its job has stopped.
+    #[track_caller]
+    pub fn wait_for_stopped_job(&mut self) {
+        super::eventually("the shell has a stopped job", || self.line("jobs").contains("Stopped"));
     }
 
     /// The process group that has the terminal's foreground.

@@ -20,3 +20,16 @@ if [[ -n $_bkt_shims ]]; then
 	*) [[ ! -d $_bkt_pages ]] || export MANPATH="${MANPATH-}:$_bkt_pages" ;;
 	esac
 fi
+# The host's page for a shim. The keyword keeps an alias of that name from being read here.
+if [[ $- == *i* && -n $_bkt_shims ]] && ! declare -f man >/dev/null && ! alias man >/dev/null 2>&1; then
+	function man {
+		local word
+		for word; do
+			if [[ -n $word && -L $_bkt_shims/$word ]]; then
+				"$_bkt_program" man "$@"
+				return
+			fi
+		done
+		command man "$@"
+	}
+fi

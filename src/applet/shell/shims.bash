@@ -34,17 +34,4 @@ if [[ $- == *i* && -n $_bkt_shims ]]; then
 	else
 		complete -D -o bashdefault -o default -F _bkt_unknown
 	fi
-
-	if ! declare -F man >/dev/null && ! alias man &>/dev/null; then
-		function man {
-			local word
-			for word; do
-				if [[ -n $word && -L $_bkt_shims/$word ]]; then
-					"$_bkt_program" man "$@"
-					return
-				fi
-			done
-			command man "$@"
-		}
-	fi
 fi

@@ -16,17 +16,4 @@ if [[ -o interactive ]]; then
 		unfunction _bkt_begin
 	}
 	precmd_functions+=(_bkt_begin)
-
-	if [[ -n $_bkt_shims ]] && (( ! $+functions[man] && ! $+aliases[man] )); then
-		function man {
-			local word
-			for word; do
-				if [[ -n $word && -L $_bkt_shims/$word ]]; then
-					"$_bkt_program" man "$@"
-					return
-				fi
-			done
-			command man "$@"
-		}
-	fi
 fi

@@ -66,7 +66,7 @@ impl Daemon {
     fn on_not_started(&mut self, id: u64, refusal: Refusal) {
         if let Some(caller) = self.callers.get(id) {
             log::info!(op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
-            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text);
+            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text, caller.container.clone());
         }
         self.on(id, Event::NotStarted(refusal));
     }
@@ -170,17 +170,31 @@ impl Daemon {
         {
             group_left |= self.cgroups.is_populated(name);
         }
-        if log::log_enabled!(log::Level::Info)
-            && let Some(caller) = self.callers.get(id)
-        {
-            let how = match end {
-                End::Code(code) => format!("exit status {code}"),
-                End::Signal(signal) => format!("killed by signal {signal}"),
-            };
-            let ms = process::monotonic_ms().saturating_sub(caller.since_ms);
-            log::info!(op_id:% = op_text(caller.op), pid = command, ms = ms; "{}: {how} after {ms} ms", shown(&caller.name));
+        if end == End::Signal(signals::KILL) {
+            self.note_out_of_memory(id);
         }
+        // The name goes into the log and is not needed any more; a command's end is told first, and written then.
+        let done = self.callers.get_mut(id).filter(|_| log::log_enabled!(log::Level::Info)).map(|c| (c.op, c.since_ms, std::mem::take(&mut c.name)));
         self.on(id, Event::Ended { end, group_left });
+        let Some((op, since_ms, name)) = done else { return };
+        self.release(id);
+        let how = match end {
+            End::Code(code) => format!("exit status {code}"),
+            End::Signal(signal) => format!("killed by signal {signal}"),
+        };
+        let ms = process::monotonic_ms().saturating_sub(since_ms);
+        log::info!(op_id:% = op_text(op), pid = command, ms = ms; "{}: {how} after {ms} ms", shown(&name));
+    }
+
+    /// The caller sees that its command was killed, and nothing of why.
+    fn note_out_of_memory(&mut self, id: u64) {
+        if let Some(caller) = self.callers.get(id)
+            && caller.cgroup.as_ref().is_some_and(|name| self.cgroups.ran_out_of_memory(name))
+        {
+            let text = format!("{} ran out of memory; the kernel has killed it, with all that it had started", shown(&caller.name));
+            log::warn!(op_id:% = op_text(caller.op); "{text}");
+            self.errors.note(caller.op, process::monotonic_ms(), Code::Internal, &text, caller.container.clone());
+        }
     }
 
     pub(super) fn reply_started(&mut self, id: u64) {

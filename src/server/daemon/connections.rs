@@ -1,6 +1,7 @@
 //! Who calls: connections are accepted, read, answered and closed, and none of them takes the room of the others.
 
 use crate::checks;
+use crate::error::counted;
 use crate::proto::channel::{Channel, Filled};
 use crate::proto::frame;
 use crate::proto::message::{self, Code, Message, Refusal};
@@ -104,14 +105,14 @@ impl Daemon {
         let spare = SPARE_DESCRIPTORS.min(self.descriptor_limit / 5);
         let few_left = connection.as_raw_fd() as u64 + spare >= self.descriptor_limit;
         (self.callers.len() >= MAX_CALLERS || few_left)
-            .then(|| Refusal::new(Code::Busy, format!("{} commands and callers are all this daemon can hold; try again", self.callers.len())))
+            .then(|| Refusal::new(Code::Busy, format!("commands and callers: {}, and this daemon can hold no more; try again", self.callers.len())))
     }
 
     /// What one container's callers may hold, so that it does not take everybody's room.
     fn at_limit_of(&self, container: &str) -> Option<Refusal> {
         let most = MAX_CALLERS_OF_CONTAINER.min(self.descriptor_limit as usize / 8).max(1);
         let held = self.callers.values().filter(|c| c.container.as_deref() == Some(container)).count();
-        (held >= most).then(|| Refusal::new(Code::Busy, format!("{held} commands and callers are all that the container {container} may have at once; try again")))
+        (held >= most).then(|| Refusal::new(Code::Busy, format!("commands and callers of the container {container}: {held}, and it may have no more at once; try again")))
     }
 
     /// The kernel gives the lowest free number, so the number of a new descriptor says how many there are at least.
@@ -178,7 +179,7 @@ impl Daemon {
         if let Some(channel) = &caller.channel
             && channel.unread() > 0
         {
-            log::warn!(op_id:% = op_text(caller.op); "a caller left in the middle of a request ({} bytes)", channel.unread());
+            log::warn!(op_id:% = op_text(caller.op); "a caller left in the middle of a request ({})", counted(channel.unread(), "byte"));
         }
         caller.channel = None;
         // Nobody will take it any more; kept, it would hold up a command that nobody reads.

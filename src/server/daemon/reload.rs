@@ -1,12 +1,12 @@
 //! How the daemon becomes its next image, and takes everything along: nothing that runs notices.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::exit::End;
 use crate::process::environment;
 use crate::proto::channel::Channel;
 use crate::proto::message::{self, Code, Past, Refusal};
 use crate::server::caller::{Caller, Child};
-use crate::server::daemon::{Daemon, LAST_WORDS_MS, STATE_UNDERSTOOD, op_text};
+use crate::server::daemon::{Daemon, LAST_WORDS_MS, NOT_ITSELF, STATE_UNDERSTOOD, op_text};
 use crate::server::errors::Errors;
 use crate::server::guests::Guests;
 use crate::server::listener::Listener;
@@ -98,10 +98,19 @@ impl Daemon {
         if self.reloading.is_none() {
             return;
         }
-        if end == End::Code(STATE_UNDERSTOOD) {
-            if self.reloading.take().is_some_and(|r| r.again) { self.begin_reload() } else { self.become_next() }
-        } else {
-            self.abandon_reload("the new binary does not understand this daemon's state; restart the daemon when nothing runs");
+        match end {
+            End::Code(STATE_UNDERSTOOD) => {
+                if self.reloading.take().is_some_and(|r| r.again) {
+                    self.begin_reload()
+                } else {
+                    self.become_next()
+                }
+            }
+            End::Code(NOT_ITSELF) => {
+                let path = self.context.own_executable.to_string_lossy().into_owned();
+                self.abandon_reload(&format!("the new binary would be the child of a script, {path}, and what runs would be lost; let the script 'exec' it"));
+            }
+            _ => self.abandon_reload("the new binary does not understand this daemon's state; restart the daemon when nothing runs"),
         }
     }
 
@@ -117,7 +126,7 @@ impl Daemon {
     /// A reload that failed is over, for the supervisor and for who asked for it.
     fn go_on(&mut self, why: &str) {
         log::error!("reload: {why}; this daemon goes on as it is");
-        self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"));
+        self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"), None);
         self.notify("READY=1");
         for id in std::mem::take(&mut self.reload_asked) {
             self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("not reloaded: {why}; the daemon goes on as it is"))));
@@ -126,10 +135,11 @@ impl Daemon {
 
     pub(super) fn on_reloaded(&mut self, from: &str, asked: &[u64]) {
         let (to, running, waiting) = (self.options.release, self.running(), self.queue.len());
-        log::info!("reloaded as version {to}; {running} commands run on, {waiting} wait for their turn");
+        log::info!("reloaded as version {to}; {} still running, {waiting} waiting", counted(running, "command"));
         for id in asked {
             self.reply(*id, &message::Reloaded { from, to, running: running as u32, waiting: waiting as u32 }, vec![]);
         }
+        self.greet_again();
     }
 
     /// Says whether a reload was asked for once more.
@@ -204,7 +214,7 @@ impl Daemon {
         }
         let (_, refused) = self.policy.told();
         if !refused.is_empty() {
-            self.errors.note(None, process::monotonic_ms(), Code::Internal, refused);
+            self.errors.note(None, process::monotonic_ms(), Code::Internal, refused, None);
         }
         for caller in saved.callers {
             let id = caller.id;

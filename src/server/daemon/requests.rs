@@ -8,6 +8,7 @@ use crate::proto::capability::Capability;
 use crate::proto::channel::Frame;
 use crate::proto::frame;
 use crate::proto::message::{self, Code, Refusal, Run, kind};
+use crate::server::caller::Caller;
 use crate::server::daemon::{Daemon, op_text};
 use crate::server::plan;
 use crate::server::policy::Granted;
@@ -19,6 +20,9 @@ use std::rc::Rc;
 
 /// Questions (hello, status, reload, stop) that one connection may ask: one or two are usual, and each costs others time.
 const MAX_QUESTIONS: u32 = 16;
+/// Callers that use the clipboard at once, of the user's own socket or of one container's: each may hold `MAX_BYTES` of content, 1 GiB
+/// all together. One that waits to be pasted from (`--foreground`) is one of them.
+const MAX_CLIPBOARDS: usize = 4;
 /// The largest body of anything that is not a run.
 const MAX_SMALL_BODY: usize = 64 * 1024;
 /// The longest name of a command that is kept for logs and answers.
@@ -159,6 +163,9 @@ impl Daemon {
             // What it is called is for the caller to claim; what it uses is not.
             other => other.word().as_bytes(),
         };
+        if run.capability == Capability::Clipboard as u8 {
+            self.allow_clipboard(id)?;
+        }
         // What shows or holds something for a caller ends with it: a thousand that nobody waits for would fill the daemon.
         let outlives = run.capability == Capability::HostExec as u8 && run.inheritance.ignored.contains(signals::HUP);
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || outlives, detach: run.detach };
@@ -172,11 +179,22 @@ impl Daemon {
         }
         let op = *caller.op.get_or_insert_with(|| OpId::from_random(files::random()));
         log::debug!(op_id:% = op, container = shown(container).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
-        (caller.name, caller.directory) = (name, directory);
+        (caller.name, caller.directory, caller.capability) = (name, directory, run.capability);
         self.seen.note(container, caller.since_ms);
         caller.request = Some(frame);
         self.on(id, Event::Asked(terms));
         Ok(())
+    }
+
+    /// A clipboard's content is in memory for as long as it is read and set.
+    fn allow_clipboard(&self, id: u64) -> Result<(), Refusal> {
+        let container = |caller: &Caller| caller.container.clone();
+        let own = self.callers.get(id).and_then(container);
+        let at_once = self.callers.values().filter(|c| c.capability == Capability::Clipboard as u8 && container(c) == own).count();
+        if at_once < MAX_CLIPBOARDS {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::Busy, format!("{MAX_CLIPBOARDS} callers use the clipboard already, and all of it is in memory; try again")))
     }
 
     /// What the listener that a caller came by grants.
@@ -194,12 +212,19 @@ impl Daemon {
     pub(super) fn refuse(&mut self, id: u64, refusal: Refusal) {
         if let Some(caller) = self.callers.get(id) {
             let by_peer = matches!(refusal.code, Code::BadFrame | Code::BadDescriptors | Code::BadVersion | Code::UnknownMethod | Code::BadRequest | Code::Denied | Code::TooSlow);
-            let level = if by_peer { log::Level::Warn } else { log::Level::Info };
+            // A shim on the host: it becomes the real command, and nothing was refused in its eyes.
+            let level = if by_peer {
+                log::Level::Warn
+            } else if refusal.code == Code::SameSide {
+                log::Level::Debug
+            } else {
+                log::Level::Info
+            };
             match caller.container.as_deref() {
                 None => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text),
                 Some(name) => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(), container = name; "refused: {}", refusal.text),
             }
-            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text);
+            self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text, caller.container.clone());
         }
         self.on(id, Event::Refuse(refusal));
     }

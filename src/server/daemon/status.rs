@@ -4,9 +4,15 @@ use crate::document;
 use crate::opid::OpId;
 use crate::process::environment;
 use crate::proto::message::{self, Bytes, Past};
-use crate::server::caller::Child;
+use crate::server::caller::{Caller, Child};
 use crate::server::daemon::Daemon;
 use crate::sys::process;
+
+/// What is told of the commands that run: half of what may wait for one peer to read, see `MAX_UNSENT_BYTES`. A hundred with the
+/// longest of names, a thousand with usual ones.
+const MAX_TOLD_BYTES: usize = 32 * 1024;
+/// What telling of one takes besides its name.
+const RUN_BYTES: usize = 24;
 
 impl Daemon {
     pub(super) fn running(&self) -> usize {
@@ -15,7 +21,12 @@ impl Daemon {
 
     pub(super) fn reply_status(&mut self, id: u64) {
         let now = process::monotonic_ms();
-        let running = self.callers.values().filter(|c| c.session.is_running());
+        let mut room = MAX_TOLD_BYTES;
+        let has_room = |c: &&Caller| {
+            room = room.saturating_sub(c.name.len() + RUN_BYTES);
+            room > 0
+        };
+        let running = self.callers.values().filter(|c| c.session.is_running()).take_while(has_room);
         let entries: Vec<(u64, u32, u64, Vec<u8>, bool)> = running
             .map(|c| {
                 let (pid, terminal) = match &c.child {
@@ -49,6 +60,7 @@ impl Daemon {
             policy: Bytes(&policy),
             policy_stamp: self.policy.text().map_or(0, document::stamp),
             policy_error: &policy_error,
+            untold: (self.running() - entries.len()) as u32,
             running: running.collect(),
             past: Past { seen: seen.told(), errors: errors.told() },
         };

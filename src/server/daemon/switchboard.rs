@@ -1,53 +1,101 @@
 //! The switchboard: containers' guests, who wants to enter, and the other end of it, a guest daemon's own door.
 
+use crate::container::SHOWN_DIGITS;
 use crate::error::Result;
 use crate::logging::shown;
 use crate::proto::channel::{Channel, Frame};
 use crate::proto::message::{self, Bytes, Code, Refusal};
-use crate::server::caller::Caller;
 use crate::server::daemon::{Daemon, op_text, turn_away};
 use crate::server::guests::{Entering, Guest, Verdict};
+use crate::server::origin::{self, Origin};
 use crate::server::session::{Event, State};
 use crate::server::upstream::Said;
-use crate::sys::files::{self, FileId};
+use crate::sys::files::FileId;
 use crate::sys::process;
-use crate::sys::socket;
-use std::ffi::CString;
 use std::io;
 use std::os::fd::AsFd;
 
+fn owned(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(str::to_string).collect()
+}
+
+/// What is told of the name that somebody claims.
+const MAX_TOLD_BYTES: usize = 64;
+
 impl Daemon {
     pub(super) fn on_offer(&mut self, id: u64, offer: &message::Serve<'_>) {
-        let own = self.heed(id, offer.hello.container.0);
-        if own.is_none() && self.doors.has(offer.hello.container.0) {
-            let text = format!("{0} has a socket of its own, and its guest daemon comes by that: mount …/bkt/containers/{0} in the place of bkt", shown(offer.hello.container.0));
-            return self.refuse(id, Refusal::new(Code::Denied, text));
-        }
-        let (accepted, rejected) = self.granted(id).judge(&offer.hello.capabilities);
-        let owned = |names: Vec<&str>| names.into_iter().map(str::to_string).collect();
-        let now = process::monotonic_ms();
-        let guest = Guest {
-            id,
-            name: own.as_deref().map_or(offer.hello.container.0, str::as_bytes).to_vec(),
-            release: offer.hello.release.to_string(),
-            returns: offer.returns,
-            since_ms: now,
-            accepted: owned(accepted),
-            rejected: owned(rejected),
+        let (name, vouched) = match self.heed(id, offer.hello.container.0) {
+            Some(own) => (own.as_bytes().to_vec(), true),
+            None => match self.name_of(id, offer.hello.container.0) {
+                Ok(named) => named,
+                Err(text) => return self.refuse(id, Refusal::new(Code::Denied, text)),
+            },
         };
+        let (accepted, rejected) = self.granted(id).judge(&offer.hello.capabilities);
+        let now = process::monotonic_ms();
+        let guest =
+            Guest { id, name, vouched, release: offer.hello.release.to_string(), returns: offer.returns, since_ms: now, accepted: owned(accepted), rejected: owned(rejected) };
         match self.guests.on_offer(guest, now) {
             Verdict::Welcome(guest) => self.welcome(&guest),
             Verdict::Ask(older) => self.reply(older, &message::Ping {}, vec![]),
+            Verdict::Replace(older, refusal) => self.refuse(older, refusal),
             Verdict::Refuse(refusal) => self.refuse(id, refusal),
         }
     }
 
+    /// The name of a caller of the user's own socket, and whether the host knows it by that; or why it does not get the one it claims.
+    /// Commands that are meant for a container go to whoever has its name: so a container has its own and no other. What nobody here
+    /// has named, a sandbox made by hand, says itself what it is called, and may not say that it is a container that runs.
+    fn name_of(&mut self, id: u64, claim: &[u8]) -> Result<(Vec<u8>, bool), String> {
+        let claimed = if claim.is_empty() { "NAME".to_string() } else { shown(&claim[..claim.len().min(MAX_TOLD_BYTES)]) };
+        if self.doors.has(claim) {
+            return Err(format!("{claimed} has a socket of its own, and its guest daemon comes by that: mount …/bkt/containers/{claimed} in the place of bkt"));
+        }
+        let origin = self.origin(id);
+        let running = self.running.look(process::monotonic_ms());
+        match origin {
+            Origin::Host | Origin::Unnamed if claim.is_empty() => Err("nothing says what this container is called; say it with --name".to_string()),
+            Origin::Host | Origin::Unnamed if running.has(claim) => Err(format!("{claimed} is a container that runs here, and this is not in it; take another name")),
+            Origin::Host | Origin::Unnamed => Ok((claim.to_vec(), false)),
+            Origin::Container { name, id } => {
+                let unnamed = || running.name_of(&id).unwrap_or(&id[..SHOWN_DIGITS.min(id.len())]).to_vec();
+                let name = if name.is_empty() { unnamed() } else { name };
+                if claim.is_empty() || claim == name || claim.len() >= SHOWN_DIGITS && id.starts_with(claim) {
+                    return Ok((name, true));
+                }
+                Err(format!("this is the container {}, as the host sees it, and not {claimed}; start it with --name {0}", shown(&name)))
+            }
+        }
+    }
+
+    fn origin(&self, id: u64) -> Origin {
+        let channel = self.callers.get(id).and_then(|caller| caller.channel.as_ref());
+        channel.map_or(Origin::Unnamed, |channel| origin::of(channel.as_fd(), self.context.root))
+    }
+
     fn welcome(&mut self, guest: &Guest) {
-        log::info!("{} has a guest daemon, version {}", shown(&guest.name), guest.release);
+        let whose = if guest.vouched { "" } else { ", by its own word" };
+        log::info!("{} has a guest daemon, version {}{whose}", shown(&guest.name), guest.release);
+        self.greet(guest);
+        self.on(guest.id, Event::Serves);
+    }
+
+    /// After a reload: who we are now, and what the policy grants now.
+    pub(super) fn greet_again(&mut self) {
+        let mut all: Vec<Guest> = self.guests.iter().cloned().collect();
+        for guest in &mut all {
+            let wanted = [&guest.accepted[..], &guest.rejected].concat();
+            let (accepted, rejected) = self.granted(guest.id).judge(&wanted.iter().map(String::as_str).collect::<Vec<_>>());
+            [guest.accepted, guest.rejected] = [accepted, rejected].map(owned);
+            self.guests.update(guest);
+            self.greet(guest);
+        }
+    }
+
+    fn greet(&mut self, guest: &Guest) {
         let [accepted, rejected] = [&guest.accepted, &guest.rejected].map(|names| names.iter().map(String::as_str).collect());
         let answer = message::HelloAnswer { release: self.options.release, accepted, rejected };
         self.reply(guest.id, &answer, vec![]);
-        self.on(guest.id, Event::Serves);
     }
 
     pub(super) fn on_guest_gone(&mut self, id: u64) {
@@ -65,7 +113,7 @@ impl Daemon {
         if !matches!(caller.session.state(), State::Greeting { .. }) {
             return Err(Refusal::new(Code::BadRequest, "a connection enters a container before anything else"));
         }
-        self.granted(id).allow_enter(enter.container.0, || self.is_of_our_side(caller))?;
+        self.granted(id).allow_enter(enter.container.0, || self.origin(id) == Origin::Host)?;
         let Some(guest) = self.guests.named(enter.container.0).map(|guest| guest.id) else {
             let text = format!("{} has no guest daemon here; start one in it: 'bkt-guest --daemon', or enter it by 'bkt-guest --entry'", shown(enter.container.0));
             return Err(Refusal::new(Code::NoGuest, text));
@@ -77,18 +125,7 @@ impl Daemon {
     }
 
     pub(super) fn allow_control(&self, id: u64) -> Result<(), Refusal> {
-        let Some(caller) = self.callers.get(id) else { return Ok(()) };
-        self.granted(id).allow_own("end or reload the host's daemon", || self.is_of_our_side(caller))
-    }
-
-    /// Whether the process that connected is the host's: in our user namespace, and with our root directory. The root alone says
-    /// little: who has a user namespace of its own can make any directory its root, also the host's where the container sees that.
-    /// And first the namespace, which the kernel knows: a root may lie on a file system whose answer would never come.
-    fn is_of_our_side(&self, caller: &Caller) -> bool {
-        let Some(peer) = caller.channel.as_ref().and_then(|channel| socket::peer(channel.as_fd()).ok()).filter(|peer| peer.pid != 0) else { return false };
-        let of = |process: &str, what: &str| CString::new(format!("/proc/{process}/{what}")).ok().and_then(|path| files::file_id(&path).ok());
-        let (theirs, ours) = (of(&peer.pid.to_string(), "ns/user"), of("self", "ns/user"));
-        theirs.is_some() && theirs == ours && of(&peer.pid.to_string(), "root") == Some(self.context.root)
+        self.granted(id).allow_own("end or reload the host's daemon", || self.origin(id) == Origin::Host)
     }
 
     /// Passes on who waits for this guest, as far as its link takes it now. A caller stays ours until its connection is on its

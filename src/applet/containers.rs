@@ -1,0 +1,82 @@
+//! The containers that podman or docker know, running or not. It takes them a tenth of a second to say so, so they are asked where
+//! a container is not reached by its guest daemon, and for lists.
+
+use crate::applet::Call;
+use crate::error::Error;
+use crate::exit::{self, End};
+use crate::paths;
+use crate::process::tool::{self, Errors};
+use std::io;
+
+/// They wait for each other, where one is just making a container.
+const ASK_MS: u64 = 10_000;
+
+/// Of both, as distrobox uses either; toolbox's are podman's.
+const MANAGERS: [&[u8]; 2] = [b"podman", b"docker"];
+
+/// So many are named to who has mistyped one.
+const MAX_NAMED: usize = 12;
+
+pub struct Known {
+    pub name: String,
+    id: String,
+    /// In one word: `running`, `exited`, `created`, …
+    pub state: String,
+}
+
+/// All of them; `None` where nobody could be asked, or podman gave no answer. A docker that gives none has no daemon, and nothing
+/// that could be entered.
+pub fn known(call: &Call) -> Option<Vec<Known>> {
+    let shims = paths::shim_directories(&call.invocation);
+    let mut all = None;
+    for manager in MANAGERS {
+        match tool::ask(&call.invocation, &shims, &[manager, b"ps", b"--all", b"--no-trunc", b"--format", b"{{.ID}}\t{{.State}}\t{{.Names}}"], Errors::Nowhere, ASK_MS) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Ok((End::Code(0), said)) => all.get_or_insert_with(Vec::new).extend(read(&said)?),
+            _ if manager == MANAGERS[0] => return None,
+            _ => {}
+        }
+    }
+    all
+}
+
+fn read(said: &[u8]) -> Option<Vec<Known>> {
+    let text = String::from_utf8_lossy(said);
+    let one = |line: &str| {
+        let mut fields = line.splitn(3, '\t').map(str::to_string);
+        Some(Known { id: fields.next()?, state: word(&fields.next()?), name: fields.next()? })
+    };
+    text.lines().map(one).collect()
+}
+
+/// docker says `running` where podman says `Up 3 minutes`, and `exited` for `Exited (0) 2 hours ago`.
+fn word(state: &str) -> String {
+    let first = state.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+    if first == "up" { "running".to_string() } else { first }
+}
+
+/// Why a container cannot be entered: it is not there, as far as they know who could enter it.
+pub fn missing(call: &Call, container: &str) -> Option<Error> {
+    let all = known(call)?;
+    if all.iter().any(|known| known.name == container || !container.is_empty() && known.id.starts_with(container)) {
+        return None;
+    }
+    let mut names: Vec<String> = all.iter().take(MAX_NAMED).map(|known| format!("{} ({})", known.name, known.state)).collect();
+    if all.len() > MAX_NAMED {
+        names.push("and others".to_string());
+    }
+    let there = if names.is_empty() { "none is there; distrobox-create, toolbox or podman make one".to_string() } else { format!("there are: {}", names.join(", ")) };
+    Some(Error::with_code(format!("there is no container {container}; {there}"), exit::NOT_FOUND))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_container_and_anything_else_is_no_answer() {
+        let all = read(b"0123\trunning\tdev\nabcd\tExited (0) 2 hours ago\tweb\nef01\tUp 3 minutes\tdb\n").unwrap();
+        assert_eq!(all.iter().map(|k| [&*k.id, &*k.state, &*k.name].join(" ")).collect::<Vec<_>>(), ["0123 running dev", "abcd exited web", "ef01 running db"]);
+        assert!(read(b"").unwrap().is_empty() && read(b"Error: no\n").is_none());
+    }
+}
