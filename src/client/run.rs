@@ -82,6 +82,14 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     if let Some(number) = command.extra.iter().find(|number| files::inherited(i32::from(**number)).is_none()) {
         return Err(Error::new(format!("descriptor {number} is not open; --fd passes only open ones")));
     }
+    let mut extra = command.extra.clone();
+    if command.capability == Capability::HostExec {
+        for number in capture::named_descriptors(&command.args) {
+            if !extra.contains(&number) {
+                extra.push(number);
+            }
+        }
+    }
     times.begun = process::monotonic_us();
     let socket = match connect::connect(sockets)? {
         Connection::Made(socket) => socket,
@@ -91,14 +99,7 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     // A daemon that sleeps takes some 30 µs to wake up for the connection: what it will find there is put together meanwhile.
     let inheritance = process::inheritance();
     let mut streams = capture::streams(command.pty, command.detach, &inheritance);
-    streams.extra.clone_from(&command.extra);
-    if command.capability == Capability::HostExec {
-        for number in capture::named_descriptors(&command.args) {
-            if !streams.extra.contains(&number) {
-                streams.extra.push(number);
-            }
-        }
-    }
+    streams.extra = extra;
     let (request, fds) = request(command, invocation, &streams, streams.inherited(inheritance), op)?;
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller stay as they are: blocked, the
     // kernel would keep them for us, ignored or not.
