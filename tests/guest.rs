@@ -6,7 +6,9 @@ mod support;
 use bkt::proto::message::{self, kind};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use support::boxed::{self, Boxed, FakeHost, Guest, enter, find_below, is_listed};
@@ -543,11 +545,16 @@ fn a_guest_becomes_the_version_that_was_installed_when_the_host_has_and_nothing_
 
     let fresh = bin.0.join("fresh");
     support::other_version(&fresh);
-    for old in [&installed, &guest.boxed.path("/bin/bkt")] {
-        let copied = Command::new("cp").arg(&fresh).arg(old.with_extension("new")).status().unwrap();
-        assert!(copied.success());
-        fs::rename(old.with_extension("new"), old).unwrap();
-    }
+    let put = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").arg(from).arg(to.with_extension("new")).status().unwrap().success());
+        fs::rename(to.with_extension("new"), to).unwrap();
+    };
+    put(&fresh, &installed);
+    // As `podman cp` leaves it for a moment.
+    let half = bin.0.join("half");
+    fs::write(&half, &fs::read(&fresh).unwrap()[..300_000]).unwrap();
+    fs::set_permissions(&half, fs::Permissions::from_mode(0o755)).unwrap();
+    put(&half, &guest.boxed.path("/bin/bkt"));
     assert!(host.bkt(["admin", "daemon", "reload"]).output().unwrap().status.success());
     assert_eq!(version_of().as_deref(), Some(env!("CARGO_PKG_VERSION")), "not while something runs");
     let doctor = Command::new(&fresh).arg0("bkt").arg("doctor").env("BKT_SOCKET", host.socket()).env("HOME", &host.dir.0).output().unwrap();
@@ -555,6 +562,8 @@ fn a_guest_becomes_the_version_that_was_installed_when_the_host_has_and_nothing_
     assert_says(&doctor.stdout, " dev:\"$(bkt enter dev -- readlink /proc/");
     drop(run.stdin.take());
     assert_eq!(run.wait().unwrap().code(), Some(9));
+    assert_eq!(enter(&host, "dev", ["sh", "-c", "exit 3"]).status().unwrap().code(), Some(3), "half of the new one is none");
+    put(&fresh, &guest.boxed.path("/bin/bkt"));
     eventually("it is the new one", || version_of().as_deref() == Some("9.9.9"));
     assert_eq!(find_below(guest.bwrap.id(), "bkt"), pid, "in the same process");
     assert_eq!(enter(&host, "dev", ["sh", "-c", "exit 3"]).status().unwrap().code(), Some(3));

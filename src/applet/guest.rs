@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 use crate::exit::End;
 use crate::guest::entry;
 use crate::guest::places::Places;
+use crate::invocation::Invocation;
 use crate::paths;
+use crate::process::tool::{self, Errors};
 use crate::server::daemon::{self, GuestOptions, Options};
 use crate::server::upstream;
 use crate::sys::{files, process};
@@ -43,6 +45,9 @@ Exit status: CMD's own; of the daemon 0 when it was told to end, had nothing to 
 
 /// Seconds without a message and without a run, after which a guest is of no use.
 const IDLE_S: u64 = 300;
+
+/// How long a new file may take to say its version, while nothing runs here.
+const VERSION_MS: u64 = 1_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mode {
@@ -174,8 +179,10 @@ fn serve(call: &Call, mut typed: Typed) -> Result<End> {
     let (own, again) = (process::own_path()?, daemon_arguments(&typed));
     let is_replaced = {
         let (replaced, own, started_as) = (Rc::clone(&replaced), own.clone(), files::file_id(c"/proc/self/exe"));
+        let asking = invocation.clone();
         Box::new(move || {
-            replaced.set(files::file_id(&own).is_ok_and(|now| started_as.as_ref().is_ok_and(|before| *before != now)));
+            let is_other = files::file_id(&own).is_ok_and(|now| started_as.as_ref().is_ok_and(|before| *before != now));
+            replaced.set(is_other && is_whole(&asking, &own));
             replaced.get()
         })
     };
@@ -218,6 +225,12 @@ fn serve(call: &Call, mut typed: Typed) -> Result<End> {
         return Err(Error::io(format!("execute the new {}", own.to_string_lossy()), &error));
     }
     ended
+}
+
+/// Whether the file that has taken the place of ours is all there: it may be being copied, and who becomes half of it is gone.
+fn is_whole(invocation: &Invocation, file: &CStr) -> bool {
+    let said = tool::ask(invocation, &[], &[file.to_bytes(), b"--version"], Errors::Nowhere, VERSION_MS);
+    said.is_ok_and(|(end, said)| end == End::Code(0) && said.starts_with(b"bkt "))
 }
 
 #[cfg(test)]
