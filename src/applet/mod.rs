@@ -57,7 +57,7 @@ use crate::process::environment;
 use crate::shims::manifest::is_of_bkt;
 use crate::sys::files;
 use log::LevelFilter;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 /// The release, as in `bkt --version`.
@@ -115,11 +115,19 @@ pub fn run(invocation: Invocation) -> End {
 /// The applet of a name. As first argument of `bkt` a name is accepted too, and then stands where `argv[0]` stood.
 fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     let named = |name: &[u8]| APPLETS.iter().find(|applet| applet.name.as_bytes() == name);
-    if is_tool(invocation, named)
-        && let Some(first) = invocation.args.get(1)
+    let tool = is_tool(invocation, named);
+    let verbose = |arg: &&&CStr| matches!(arg.to_bytes(), b"-v" | b"--verbose");
+    let before = if tool { 1 + invocation.args.iter().skip(1).take_while(verbose).count() } else { 0 };
+    if tool
+        && let Some(first) = invocation.args.get(before)
         && (named(first.to_bytes()).is_some_and(|applet| applet.name != "bkt") || crate::shims::shipped().any(|name| name.as_bytes() == first.to_bytes()))
     {
-        invocation.args.remove(0);
+        invocation.args.drain(..before);
+        if before > 1 {
+            // Names know no option of ours, but all of them this.
+            invocation.env.retain(|entry| !entry.to_bytes().starts_with(b"BKT_LOG="));
+            invocation.env.push(c"BKT_LOG=info");
+        }
     }
     match invocation.name() {
         b"" => bkt::run,
