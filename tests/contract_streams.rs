@@ -290,6 +290,23 @@ fn further_descriptors_are_passed_under_their_own_numbers() {
 }
 
 #[test]
+fn a_descriptor_that_an_argument_names_is_passed() {
+    let host = Host::start();
+    let place = TempDir::new();
+    // What bash puts in the place of `<(…)` and `>(…)`; none of our own descriptors has a name. The reader of the latter ends when the command has closed its end.
+    let script = format!(
+        "X='{} admin daemon exec --'; $X cat <(echo one) <(echo two); $X sh -c 'cat ${{0#--file=}}' --file=<(echo three); \
+         mkfifo {1}; echo four | $X tee >(cat >{1}) >/dev/null & cat {1}; wait; $X ls /dev/fd/999 /dev/fd/99 /dev/fd/3 /dev/fd/4 /dev/fd/5 2>&1 | grep -c 'No such file'",
+        support::BKT,
+        place.0.join("end").display()
+    );
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).env("BKT_SOCKET", host.socket()).env("BKT_SIDE", "container").stdin(Stdio::null());
+    caller::by_itself(&mut command);
+    assert_eq!(stdout(command.output().unwrap()), "one\ntwo\nthree\nfour\n5\n");
+}
+
+#[test]
 fn a_further_descriptor_is_passed_even_where_the_standard_ones_are_closed() {
     let host = Host::start();
     let place = TempDir::new();

@@ -374,6 +374,36 @@ fn a_command_with_only_its_input_at_the_terminal_reads_lines_to_the_end() {
 }
 
 #[test]
+fn a_command_substitution_asks_at_the_terminal() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        // Bash ignores SIGTTIN and SIGTTOU there; a command that inherits that cannot ask for the keyboard by being stopped.
+        let hidden = "stty -echo </dev/tty; read a </dev/tty; stty echo </dev/tty; echo $a";
+        for ask in ["$X sh -c 'echo ask >/dev/tty; read a; echo $a'".to_string(), format!("true | $X sh -c 'echo ask >/dev/tty; {hidden}'")] {
+            t.start(&format!("x=$({ask}); echo got $x"));
+            t.expect("ask\r\n");
+            t.send("one\r");
+            t.expect("got one\r\n");
+            t.expect("READY> ");
+        }
+    });
+}
+
+#[test]
+fn a_command_that_forks_after_each_answer_asks_for_the_next() {
+    let host = Host::start();
+    natively_and_through(&host, |t| {
+        t.start("seq 8 | $X xargs -n1 -p echo got");
+        for number in 1..=8 {
+            t.expect(&format!("got {number}?..."));
+            t.send("y\r");
+            t.expect(&format!("got {number}\r\n"));
+        }
+        t.expect("READY> ");
+    });
+}
+
+#[test]
 fn lines_are_read_from_the_terminal_one_by_one_though_the_input_is_elsewhere() {
     both(|t| {
         for redirected in ["< /dev/null", "< /dev/null | cat", "< /dev/null 2>&1 | $X cat"] {

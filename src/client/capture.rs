@@ -40,17 +40,42 @@ pub struct Streams {
     /// The command has the pty's foreground from the start: it is whole, and we are in our own terminal's foreground.
     /// Otherwise it gets the keyboard when it first needs it.
     pub foreground: bool,
+    /// It has not, though we are in our terminal's: it is lent the keyboard when it asks.
+    pub asks: bool,
     /// The modes that the pty is to start with.
     pub modes: Modes,
     /// Streams that are no terminal are made one (`--pty`).
     pub forced: bool,
+    /// Further descriptors that travel, under their own numbers.
+    pub extra: Vec<u16>,
+}
+
+impl Streams {
+    /// What the command inherits of it. To ask for the keyboard is to be stopped by SIGTTIN or SIGTTOU; with these ignored, as bash
+    /// has them in `$(…)`, reading would fail (EIO), where a child of our caller's own just reads.
+    pub fn inherited(&self, mut inheritance: Inheritance) -> Inheritance {
+        if self.asks {
+            inheritance.ignored = inheritance.ignored.without(signals::TTIN).without(signals::TTOU);
+        }
+        inheritance
+    }
 }
 
 /// Looks at 0, 1 and 2. Nothing is opened before all three have been looked at: a new descriptor would take a closed one's place.
 pub fn streams(want: WantPty, detach: bool, inheritance: &Inheritance) -> Streams {
     let kinds = [0, 1, 2].map(files::standard);
     let passed = |kind: Standard| if kind == Standard::Closed { Stream::Closed } else { Stream::Passed };
-    let mut streams = Streams { kinds, plan: kinds.map(passed), terminal: None, whole: false, foreground: false, modes: Modes::default(), forced: want == WantPty::Always };
+    let mut streams = Streams {
+        kinds,
+        plan: kinds.map(passed),
+        terminal: None,
+        whole: false,
+        foreground: false,
+        asks: false,
+        modes: Modes::default(),
+        forced: want == WantPty::Always,
+        extra: Vec::new(),
+    };
     if detach {
         // A terminal that is not ours to keep: what is left of the command must not read or write it.
         streams.plan = kinds.map(|kind| if matches!(kind, Standard::Terminal(_)) { Stream::Null } else { passed(kind) });
@@ -73,6 +98,7 @@ pub fn streams(want: WantPty, detach: bool, inheritance: &Inheritance) -> Stream
     streams.whole = same[0] && same[1] || streams.forced;
     let in_foreground = terminal::in_foreground(terminal.fd.as_fd()).unwrap_or(true);
     streams.foreground = streams.whole && in_foreground;
+    streams.asks = !streams.whole && in_foreground;
     // From the background, it is the shell's own modes that we see.
     let modes = terminal::modes(terminal.fd.as_fd()).unwrap_or_default();
     streams.modes = match (in_foreground, streams.whole) {
@@ -119,10 +145,25 @@ pub fn directory(invocation: &Invocation) -> Vec<u8> {
     }
 }
 
-/// The numbers of those standard streams that travel, to be closed once the command has them.
-pub fn passed_numbers(streams: &Streams, extra: &[u16]) -> Vec<i32> {
+/// The numbers of all that travels, to be closed once the command has it.
+pub fn passed_numbers(streams: &Streams) -> Vec<i32> {
     let standard = (0..3).filter(|n| streams.plan[*n as usize] == Stream::Passed);
-    standard.chain(extra.iter().map(|n| i32::from(*n))).collect()
+    standard.chain(streams.extra.iter().map(|n| i32::from(*n))).collect()
+}
+
+/// The highest number that the daemon takes.
+const MAX_NAMED: u16 = 255;
+
+/// Descriptors that the arguments name, as a shell does in the place of `<(…)`: `/dev/fd/63`, also at the end of an option.
+/// Looked for in the arguments' text alone, unless there is one.
+pub fn named_descriptors(args: &[u8]) -> impl Iterator<Item = u16> {
+    let named = |arg: &[u8]| {
+        let digits = arg.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        let (path, digits) = arg.split_at(arg.len() - digits);
+        let number = if path.ends_with(b"/dev/fd/") || path.ends_with(b"/proc/self/fd/") { std::str::from_utf8(digits).ok()?.parse().ok()? } else { return None };
+        ((3..=MAX_NAMED).contains(&number) && files::inherited(number.into()).is_some()).then_some(number)
+    };
+    args.split(|b| *b == 0).filter_map(named)
 }
 
 /// A handle on standard error, by which an error that comes late can still be said.

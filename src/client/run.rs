@@ -82,6 +82,14 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     if let Some(number) = command.extra.iter().find(|number| files::inherited(i32::from(**number)).is_none()) {
         return Err(Error::new(format!("descriptor {number} is not open; --fd passes only open ones")));
     }
+    let mut extra = command.extra.clone();
+    if command.capability == Capability::HostExec {
+        for number in capture::named_descriptors(&command.args) {
+            if !extra.contains(&number) {
+                extra.push(number);
+            }
+        }
+    }
     times.begun = process::monotonic_us();
     let socket = match connect::connect(sockets)? {
         Connection::Made(socket) => socket,
@@ -90,8 +98,9 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
     times.connected = process::monotonic_us();
     // A daemon that sleeps takes some 30 µs to wake up for the connection: what it will find there is put together meanwhile.
     let inheritance = process::inheritance();
-    let streams = capture::streams(command.pty, command.detach, &inheritance);
-    let (request, fds) = request(command, invocation, &streams, inheritance, op)?;
+    let mut streams = capture::streams(command.pty, command.detach, &inheritance);
+    streams.extra = extra;
+    let (request, fds) = request(command, invocation, &streams, streams.inherited(inheritance), op)?;
     // From here on every signal is read, and passed on, not acted upon. Those ignored at the caller stay as they are: blocked, the
     // kernel would keep them for us, ignored or not.
     let signals = SignalReader::new(SignalSet(!inheritance.ignored.0)).map_err(|e| Error::io("signalfd", &e))?;
@@ -251,7 +260,7 @@ impl Conversation {
         if !command.keep_streams && !self.has_ended() {
             voice = capture::late_voice(&streams);
             // The command has these now. Kept here too, they would keep its readers and writers waiting when it closes them.
-            files::close_inherited(&capture::passed_numbers(&streams, &command.extra));
+            files::close_inherited(&capture::passed_numbers(&streams));
         }
         let mut relay = leader.map(|leader| Relay::new(leader, streams));
         let end = self.attend(relay.as_mut());
@@ -421,7 +430,7 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
         directory: Bytes(&directory),
         directory_required: command.directory.is_some(),
         streams: streams.plan,
-        extra: command.extra.clone(),
+        extra: streams.extra.clone(),
         terminal: describe(streams),
         inheritance,
         detach: command.detach,
@@ -433,7 +442,7 @@ fn request<'s>(command: &Command, invocation: &Invocation, streams: &'s Streams,
     if run.extra.len() > most {
         return Err(Error::new(format!("{} descriptors are to be passed; beside these streams the kernel passes {most} at once", run.extra.len())));
     }
-    let passed = capture::passed_numbers(streams, &command.extra);
+    let passed = capture::passed_numbers(streams);
     let mut fds: Vec<BorrowedFd<'s>> = passed.into_iter().filter_map(files::inherited).collect();
     fds.extend(streams.terminal.as_ref().map(|terminal| terminal.fd.as_fd()));
     let mut bytes = message::encode(&run, fds.len(), Some(op));

@@ -21,6 +21,9 @@ use std::os::fd::{AsFd, OwnedFd};
 /// From SIGHUP to SIGTERM to SIGKILL when the daemon itself is gone and cannot climb the ladder.
 const LADDER_MS: u64 = 3_000;
 
+/// How long a command's stop is waited for that is to begin its reads anew.
+const STOP_MS: u64 = 20;
+
 /// What the daemon tells the monitor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
@@ -314,10 +317,18 @@ impl Monitor {
     }
 
     /// The kernel looks who has the foreground when a read begins. One that waits already, in a command that runs, has to begin
-    /// anew, or nobody would ever hear that it wants keys: stopping and continuing does that, before anybody sees a stop.
+    /// anew, or nobody would ever hear that it wants keys: stopping and continuing does that.
+    ///
+    /// A child that is being forked meanwhile is born with the stop signal, but not with the continuation, which the kernel discards
+    /// for a parent that is not stopped yet: so the command's stop is waited for. Not for long: one in vfork(2) waits for its child.
     fn begin_reads_anew(&self) {
         if !self.stopped {
+            while self.signals.next().is_some() {}
             self.signal(signals::STOP);
+            let mut wait = Wait::with_capacity(1);
+            wait.watch((), self.signals.as_fd(), true, false);
+            let now = process::monotonic_ms();
+            wait.run(now, Some(now + STOP_MS));
             self.signal(signals::CONT);
         }
     }
