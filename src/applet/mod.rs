@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_name_is_found_as_argv0_and_as_first_argument() {
-        let found = |args: &[&'static std::ffi::CStr]| {
+        let found = |args: &[&'static CStr]| {
             let mut invocation = Invocation { args: args.to_vec(), ..Invocation::default() };
             let entry = find(&mut invocation);
             (entry as *const () as usize, invocation.args)
@@ -220,11 +220,11 @@ mod tests {
         assert_eq!(found(&[c"/x/bkt-hostd"]).0, hostd::run as *const () as usize);
         assert_eq!(found(&[c"bkt", c"bkt-hostd", c"-v"]), (hostd::run as *const () as usize, vec![c"bkt-hostd", c"-v"]));
         assert_eq!(found(&[c"bkt", c"systemctl", c"status"]), (shim::run as *const () as usize, vec![c"systemctl", c"status"]));
+        assert_eq!(found(&[c"bkt", c"-v", c"systemctl", c"status"]), (shim::run as *const () as usize, vec![c"systemctl", c"status"]));
         assert_eq!(found(&[c"bkt", c"status"]).0, bkt::run as *const () as usize);
         assert_eq!(found(&[c"anything"]).0, shim::run as *const () as usize);
         assert_eq!(found(&[]).0, bkt::run as *const () as usize);
-        let executed =
-            |path: &'static std::ffi::CStr, name: &'static std::ffi::CStr| find(&mut Invocation { args: vec![name], path, ..Invocation::default() }) as *const () as usize;
+        let executed = |path: &'static CStr, name: &'static CStr| find(&mut Invocation { args: vec![name], path, ..Invocation::default() }) as *const () as usize;
         assert_eq!(executed(c"/home/u/.local/bin/distrobox/cargo", c"cargo"), distrobox::run as *const () as usize);
         assert_eq!(executed(c"/home/u/.local/share/bkt/shims/podman", c"podman"), shim::run as *const () as usize);
         assert_eq!(executed(c"/src/distrobox/bkt", c"bkt"), bkt::run as *const () as usize);
