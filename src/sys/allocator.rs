@@ -195,6 +195,56 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
+/// `malloc(3)` and its kin for the C library, which wants a little for directories and paths: with these in place its own, 8 KB of
+/// the executable, is left out. All of them are here, as musl asks of whoever replaces one; glibc wants more, and keeps its own.
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod for_c {
+    use super::small;
+    use std::ffi::c_void;
+
+    fn or_no_memory(piece: *mut u8) -> *mut c_void {
+        if piece.is_null() {
+            // SAFETY: always a valid place.
+            unsafe { *libc::__errno_location() = libc::ENOMEM };
+        }
+        piece.cast()
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn malloc(size: usize) -> *mut c_void {
+        // SAFETY: any size may be asked for.
+        or_no_memory(unsafe { small().c_malloc(size) })
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+        let Some(size) = count.checked_mul(size) else { return or_no_memory(std::ptr::null_mut()) };
+        // SAFETY: any size may be asked for; what is new is at least so large.
+        let piece = unsafe {
+            let piece = small().c_malloc(size);
+            if !piece.is_null() {
+                piece.write_bytes(0, size);
+            }
+            piece
+        };
+        or_no_memory(piece)
+    }
+
+    /// # Safety
+    /// As in malloc(3), here and below: null, or a piece from here.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn realloc(piece: *mut c_void, size: usize) -> *mut c_void {
+        // SAFETY: the caller's promise.
+        or_no_memory(unsafe { small().c_realloc(piece.cast(), size) })
+    }
+
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn free(piece: *mut c_void) {
+        // SAFETY: the caller's promise.
+        unsafe { small().c_free(piece.cast()) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
