@@ -45,6 +45,8 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         let what = e.to_string();
         // serde_json says the place at the end; people's editors want it in front.
         let what = what.rsplit_once(" at line ").map_or(&*what, |(what, _)| what);
+        // What it calls an identifier is one of three words.
+        let what = what.replace("expected ident", "expected true, false or null");
         format!("{}:{}: {what}", e.line(), e.column())
     })
 }

@@ -364,6 +364,7 @@ fn an_invalid_manifest_is_an_error_with_its_place_and_nothing_is_changed() {
         ("{\"shims\": [{\"name\": \"x\"}]}", "neither \"source\" nor \"host\"; expected one of them"),
         ("{\"shims\": [", "shims.json:1:11: EOF"),
         ("", "shims.json:1:0: EOF"),
+        ("{\"shims\": [{\"name\": \"x\", \"host\": treu}]}", "1:36: expected true, false or null"),
         ("{\"shims\": [], \"colour\": 1}", "unknown field `colour`, expected one of"),
         ("\u{feff}{}", "shims.json:1:1: "),
     ];
@@ -453,10 +454,22 @@ fn changes_at_once_lose_nothing() {
 }
 
 #[test]
+fn a_shipped_name_for_another_command_is_pruned_with_it() {
+    let home = Home::new();
+    home.link(".local/share/bkt/shims/podman", home.path(".local/bin/bkt"));
+    home.ok("add podman --host docker");
+    home.manifest("{\"shims\": []}");
+    assert_eq!(home.shim("check").status.code(), Some(1));
+    home.ok("sync --prune");
+    home.ok("check");
+    assert_eq!(home.leads_to(".local/share/bkt/shims/podman"), "-");
+}
+
+#[test]
 fn check_says_what_has_drifted_and_what_mends_it() {
     type Break = fn(&Home);
     let table: [(&str, &str, Break); 9] = [
-        ("cargo (distrobox): ~/.local/bin/distrobox/cargo the link is not there", "bkt shim sync\n", |home| fs::remove_file(home.path(".local/bin/distrobox/cargo")).unwrap()),
+        ("cargo (distrobox): ~/.local/bin/distrobox/cargo is not there", "bkt shim sync\n", |home| fs::remove_file(home.path(".local/bin/distrobox/cargo")).unwrap()),
         ("rg (distrobox): ~/.local/bin/distrobox/rg leads elsewhere than to ~/.local/bin/bkt", "bkt shim sync\n", |home| {
             fs::remove_file(home.path(".local/bin/distrobox/rg")).unwrap();
             home.link(".local/bin/distrobox/rg", "/opt/old/bkt");
@@ -469,13 +482,11 @@ fn check_says_what_has_drifted_and_what_mends_it() {
             fs::remove_file(home.path(".local/bin/locald")).unwrap();
             home.link(".local/bin/locald", "/usr/bin/env");
         }),
-        ("docker (host): ~/.local/share/bkt/shims/.as/podman the link is not there", "bkt shim sync\n", |home| {
-            fs::remove_file(home.path(".local/share/bkt/shims/.as/podman")).unwrap()
-        }),
-        ("locald (host-only): ~/.cargo/bin/locald there is no program", "install it, or: bkt shim add locald --host-only --source PATH\n", |home| {
+        ("docker (host): ~/.local/share/bkt/shims/.as/podman is not there", "bkt shim sync\n", |home| fs::remove_file(home.path(".local/share/bkt/shims/.as/podman")).unwrap()),
+        ("locald (host-only): ~/.cargo/bin/locald is no program", "install it, or: bkt shim add locald --host-only --source PATH\n", |home| {
             fs::remove_file(home.path(".cargo/bin/locald")).unwrap()
         }),
-        ("rg (distrobox): ~/.cargo/bin/rg there is no program", "install it, or: bkt shim add rg --source PATH\n", |home| {
+        ("rg (distrobox): ~/.cargo/bin/rg is no program", "install it, or: bkt shim add rg --source PATH\n", |home| {
             fs::set_permissions(home.path(".cargo/bin/rg"), fs::Permissions::from_mode(0o644)).unwrap()
         }),
         ("stray (distrobox): ~/.local/bin/distrobox/stray is not in the manifest", "bkt shim sync --prune", |home| home.link(".local/bin/distrobox/stray", "../bkt")),
@@ -504,7 +515,7 @@ fn check_says_what_has_drifted_and_what_mends_it() {
     home.manifest(FIRST);
     home.ok("sync");
     let said = home.ok("check");
-    assert!(said.starts_with("cargo (distrobox): ~/.local/bin/distrobox/cargo nothing says which container it is in\n  mend: bkt shim add cargo --container NAME"), "{said}");
+    assert!(said.starts_with("cargo (distrobox): ~/.local/bin/distrobox/cargo is in no container that is named\n  mend: bkt shim add cargo --container NAME"), "{said}");
 }
 
 /// The same examples for the published schema, by another's validator, and for the reader.
@@ -660,7 +671,8 @@ fn links_into_package_managers_directories_are_captured_and_become_ours() {
     let said = home.ok("capture");
     let rows = ["rg distrobox ~/.cargo/bin/rg", "locald host-only ~/.cargo/bin/locald", "node host-only ~/.proto/shims/node", "docker host podman", "vendor host vendor"];
     rows.iter().for_each(|row| assert!(said.contains(row), "{row}\n{said}"));
-    assert_eq!(home.ok("list").lines().count(), 6);
+    let listed = home.ok("list");
+    assert!(listed.lines().count() == 7 && listed.contains("systemctl "), "those that come with bkt are listed, too: {listed}");
     // A relative link to the same program is not what we would make: it stays until it is replaced.
     assert_eq!(home.shim("sync").status.code(), Some(125));
     home.ok("sync --force");

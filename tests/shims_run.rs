@@ -316,7 +316,8 @@ fn from_the_host_and_from_a_third_container_a_program_runs_in_its_own() {
          podman stop -t 0 dev >/dev/null; OUT={at}/stopped PATH={at}/no-distrobox $shim \"$@\"; say status $?; \
          (cd /usr/lib && OUT={at}/elsewhere PATH={at}/no-distrobox $shim \"$@\"); say status $?; \
          OUT={at}/direct podman exec -e OUT -e CONTAINER_ID=dev dev $shim plain; say status $?; \
-         OUT={at}/through podman exec -e OUT -e MINE -e CONTAINER_ID=other -e BKT_OP_ID=op-0123456789ab -w {at} other {at}/bin/third; say status $?"
+         OUT={at}/through podman exec -e OUT -e MINE -e CONTAINER_ID=other -e BKT_OP_ID=op-0123456789ab -w {at} other {at}/bin/third; say status $?; \
+         podman exec -e CONTAINER_ID=other other {at}/.local/bin/bkt enter dev -- sh -c 'exit 38'; say entered $?"
     );
     // podman's own exec would spoil the arguments: they are made in the container.
     user.0.script("bin/third", &format!("#!/bin/sh\nset --; while IFS= read -r piece; do set -- \"$@\" \"$(printf \"%b.\" \"$piece\")\"; done <{at}/args; for a do shift; set -- \"$@\" \"${{a%.}}\"; done; exec {at}/.local/bin/distrobox/tool \"$@\"\n"));
@@ -326,7 +327,8 @@ fn from_the_host_and_from_a_third_container_a_program_runs_in_its_own() {
     eprintln!("{}\n{}", text(&output.stderr), fs::read_to_string(user.0.path("log")).unwrap());
     let said = stdout(output);
     let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines.len(), 12, "{said}");
+    assert_eq!(lines.len(), 13, "{said}");
+    assert_eq!(lines[12], "entered 38", "bkt enter goes through the host, too");
     assert!(lines.iter().skip(1).step_by(2).all(|line| *line == "status 37"), "{said}");
     let place = |line: usize, directory: &str, depth: u32| {
         assert!(lines[line].starts_with(&format!("in dev dev in {directory} depth {depth} op ")), "{said}");

@@ -1,10 +1,22 @@
 mod support;
-use support::{Host, pty, stdout};
+use support::{Host, pty, stdout, text};
 
 #[test]
 fn a_command_runs_through_the_daemon() {
     let host = Host::start();
     assert_eq!(stdout(host.sh("echo $SERVER_SIDE").output().unwrap()), "yes\n");
+}
+
+#[test]
+fn verbose_says_which_way_a_command_takes() {
+    let host = Host::start();
+    let ways: [(&[&str], &str); 2] =
+        [(&["-v", "host-exec", "sh", "-c", "exit 3"], "this is the host: running sh here"), (&["-v", "admin", "daemon", "exec", "--", "sh", "-c", "exit 3"], "the daemon runs it")];
+    for (words, way) in ways {
+        let output = host.bkt(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        assert!(text(&output.stderr).contains(way), "{}", text(&output.stderr));
+    }
 }
 
 #[test]

@@ -65,8 +65,15 @@ pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
     let status = match found {
         Found::Running(status) => status,
         Found::Reserved(words) => return format!("daemon:  running\nsocket:  {}\n         {words}\n", sockets.first().map_or_else(String::new, |s| s.display().to_string())),
-        Found::Stale(path) => return format!("daemon:  not running\nsocket:  {} (stale: nobody listens; the next daemon replaces it)\nstart:   bkt-hostd\n", path.display()),
-        Found::Nothing(path) => return format!("daemon:  not running\nsocket:  {} (not there)\nstart:   bkt-hostd\n", path.display()),
+        Found::Stale(path) => {
+            return format!(
+                "daemon:  not running\nsocket:  {} (stale: nobody listens; the next daemon replaces it)\nstart:   systemctl --user start bkt-hostd   (bkt-hostd where it is no unit)\n",
+                path.display()
+            );
+        }
+        Found::Nothing(path) => {
+            return format!("daemon:  not running\nsocket:  {} (not there)\nstart:   systemctl --user start bkt-hostd   (bkt-hostd where it is no unit)\n", path.display());
+        }
     };
     let mut text = format!(
         "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {}\nopen:    {} descriptors of {}\ncgroup:  {}\nrunning: {}\n",

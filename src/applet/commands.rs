@@ -20,7 +20,7 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   log [-f] [--op ID] [--since WHEN] [--json]
                                     what the daemon has written
   enter NAME [-- CMD ARGS…]         run CMD in a container, or a login shell; 'bkt enter --help'
-  ps [--json]                       the containers that have a guest daemon, and what runs there
+  ps [--json]                       the containers, their guest daemons, and what runs there
   admin daemon run                  be the daemon (bkt-hostd)
   admin daemon status [--json]      is it there, and what does it do
   admin daemon test [--json]        run a command through it and say how long each part took
@@ -94,7 +94,7 @@ pub fn run(call: &Call, before: &Before, word: &OsStr, rest: Vec<OsString>, all:
         ["complete", ..] => complete::run(call, &rest, HELPS),
         ["shim", "init", ..] => shell::init(call, &rest[1..]),
         ["man", ..] => shell::man(call, &rest),
-        ["enter", ..] => enter::enter(call, after(0)),
+        ["enter", ..] => enter::enter(call, after(0), Some(&|| on_host(call, before, all, None, |_| enter::enter(call, after(0), None)))),
         ["ps", ..] => on_host(call, before, all, Some(b"/"), |_| enter::ps(call, after(0))),
         ["schema", ..] => schema::run(&rest),
         ["shim", ..] => crate::applet::shims::run(call, after(0)),

@@ -5,6 +5,7 @@ use crate::applet::{Call, admin, distrobox, output, usage};
 use crate::client::ask;
 use crate::client::local::{self, Fallback};
 use crate::client::run::{self, Command, Outcome};
+use crate::container::{self, Side};
 use crate::document;
 use crate::error::{Error, Result, reason};
 use crate::exit::{self, End};
@@ -29,7 +30,8 @@ directory, and with its own exit status. Without CMD it is a login shell. The co
 /// The guest's own word for a login shell of its user.
 const LOGIN_SHELL: &[u8] = b"bkt-guest\0--shell\0";
 
-pub fn enter(call: &Call, args: Vec<OsString>) -> Result<End> {
+/// `through_host` has the host do it, and is asked in a container.
+pub fn enter(call: &Call, args: Vec<OsString>, through_host: Option<&dyn Fn() -> Result<End>>) -> Result<End> {
     let wrong = |text: &str| usage(text, "bkt enter");
     let at = args.iter().position(|a| a == "--").unwrap_or(args.len());
     let mut options = args[..at].to_vec();
@@ -38,7 +40,7 @@ pub fn enter(call: &Call, args: Vec<OsString>) -> Result<End> {
         return Ok(End::Code(0));
     }
     if options.first().is_none_or(|name| name.is_empty() || name.as_bytes().starts_with(b"-")) {
-        return Err(wrong("enter wants the name of a container; 'bkt ps' lists those that have a guest daemon"));
+        return Err(wrong("enter wants the name of a container; 'bkt ps' lists them"));
     }
     let container = options.remove(0).into_vec();
     let plain = options.is_empty();
@@ -55,14 +57,14 @@ pub fn enter(call: &Call, args: Vec<OsString>) -> Result<End> {
     }
     let name = String::from_utf8_lossy(&container).into_owned();
     command.container = Some(container);
-    enter_with(call, &name, &command, plain)
+    enter_with(call, &name, &command, plain, through_host.filter(|_| container::side(&call.invocation) == Side::Container))
 }
 
 /// A login shell of whatever the container has, for those who know no guest daemon.
 const ANY_SHELL: &[&CStr] = &[c"/bin/sh", c"-c", c"for s in \"$SHELL\" /bin/bash /bin/sh; do [ -x \"$s\" ] && exec \"$s\" -l; done"];
 
 /// Through the guest daemon, else by whatever else enters containers.
-fn enter_with(call: &Call, container: &str, command: &Command, plain: bool) -> Result<End> {
+fn enter_with(call: &Call, container: &str, command: &Command, plain: bool, through_host: Option<&dyn Fn() -> Result<End>>) -> Result<End> {
     let why = match run::run(command, &call.invocation, &call.sockets(), call.op)? {
         Outcome::Ended(end) => return Ok(end),
         Outcome::SameSide => return Err(Error::new("the daemon took this for a shim")),
@@ -74,6 +76,10 @@ fn enter_with(call: &Call, container: &str, command: &Command, plain: bool) -> R
     }
     if local::fallback_for(container.as_bytes(), &call.invocation)? == Fallback::Never {
         return Err(nobody("; other ways are switched off (BKT_FALLBACK)"));
+    }
+    if let Some(through_host) = through_host {
+        log::info!(op_id:% = call.op; "no guest daemon ({why}): the host enters {container}");
+        return through_host();
     }
     let words: Vec<CString> = environment::strings(&command.args).filter_map(|word| CString::new(word).ok()).collect();
     let mut words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();

@@ -57,7 +57,7 @@ use crate::process::environment;
 use crate::shims::manifest::is_of_bkt;
 use crate::sys::files;
 use log::LevelFilter;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 /// The release, as in `bkt --version`.
@@ -115,11 +115,19 @@ pub fn run(invocation: Invocation) -> End {
 /// The applet of a name. As first argument of `bkt` a name is accepted too, and then stands where `argv[0]` stood.
 fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     let named = |name: &[u8]| APPLETS.iter().find(|applet| applet.name.as_bytes() == name);
-    if is_tool(invocation, named)
-        && let Some(first) = invocation.args.get(1)
+    let tool = is_tool(invocation, named);
+    let verbose = |arg: &&&CStr| matches!(arg.to_bytes(), b"-v" | b"--verbose");
+    let before = if tool { 1 + invocation.args.iter().skip(1).take_while(verbose).count() } else { 0 };
+    if tool
+        && let Some(first) = invocation.args.get(before)
         && (named(first.to_bytes()).is_some_and(|applet| applet.name != "bkt") || crate::shims::shipped().any(|name| name.as_bytes() == first.to_bytes()))
     {
-        invocation.args.remove(0);
+        invocation.args.drain(..before);
+        if before > 1 {
+            // Names know no option of ours, but all of them this.
+            invocation.env.retain(|entry| !entry.to_bytes().starts_with(b"BKT_LOG="));
+            invocation.env.push(c"BKT_LOG=info");
+        }
     }
     match invocation.name() {
         b"" => bkt::run,
@@ -204,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_name_is_found_as_argv0_and_as_first_argument() {
-        let found = |args: &[&'static std::ffi::CStr]| {
+        let found = |args: &[&'static CStr]| {
             let mut invocation = Invocation { args: args.to_vec(), ..Invocation::default() };
             let entry = find(&mut invocation);
             (entry as *const () as usize, invocation.args)
@@ -212,11 +220,11 @@ mod tests {
         assert_eq!(found(&[c"/x/bkt-hostd"]).0, hostd::run as *const () as usize);
         assert_eq!(found(&[c"bkt", c"bkt-hostd", c"-v"]), (hostd::run as *const () as usize, vec![c"bkt-hostd", c"-v"]));
         assert_eq!(found(&[c"bkt", c"systemctl", c"status"]), (shim::run as *const () as usize, vec![c"systemctl", c"status"]));
+        assert_eq!(found(&[c"bkt", c"-v", c"systemctl", c"status"]), (shim::run as *const () as usize, vec![c"systemctl", c"status"]));
         assert_eq!(found(&[c"bkt", c"status"]).0, bkt::run as *const () as usize);
         assert_eq!(found(&[c"anything"]).0, shim::run as *const () as usize);
         assert_eq!(found(&[]).0, bkt::run as *const () as usize);
-        let executed =
-            |path: &'static std::ffi::CStr, name: &'static std::ffi::CStr| find(&mut Invocation { args: vec![name], path, ..Invocation::default() }) as *const () as usize;
+        let executed = |path: &'static CStr, name: &'static CStr| find(&mut Invocation { args: vec![name], path, ..Invocation::default() }) as *const () as usize;
         assert_eq!(executed(c"/home/u/.local/bin/distrobox/cargo", c"cargo"), distrobox::run as *const () as usize);
         assert_eq!(executed(c"/home/u/.local/share/bkt/shims/podman", c"podman"), shim::run as *const () as usize);
         assert_eq!(executed(c"/src/distrobox/bkt", c"bkt"), bkt::run as *const () as usize);

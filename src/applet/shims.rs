@@ -313,7 +313,10 @@ struct Row<'a> {
 }
 
 fn list(typed: &Typed, places: &Places) -> Result<End> {
-    let manifest = Manifest::read(places)?;
+    let mut manifest = Manifest::read(places)?;
+    // Those that come with bkt need no declaration, and are shims like others.
+    let left = Facts::look(&manifest, &Record::read(places)?, places).left;
+    manifest.shims.extend(left.into_iter().filter(|link| link.shipped).map(|link| Shim { name: link.name, host: Some(Host::SameName), ..Shim::default() }));
     let row = |shim: &'_ Shim| (shim.name.clone(), shim.shown_source().to_string(), shim.mode());
     if typed.json {
         let rows = manifest.shims.iter().map(|shim| Row {

@@ -227,7 +227,8 @@ fn install(call: &Call, typed: &Typed) -> Result<End> {
     drop(held);
     let path = call.invocation.var("PATH").unwrap_or_default();
     if !path.split(|b| *b == b':').any(|directory| directory == prefix.join("bin").as_os_str().as_bytes()) {
-        output::print(&format!("note: {}/bin is not in your PATH\n", prefix.display()));
+        let bin = prefix.join("bin");
+        output::print(&format!("note: {0} is not in your PATH; a new login may put it there, and the line that '{0}/bkt shim init --help' tells of does\n", bin.display()));
     }
     Ok(End::Code(0))
 }

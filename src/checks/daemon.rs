@@ -24,7 +24,7 @@ pub enum Answer<'a> {
 pub enum Starter {
     /// The unit is installed.
     Unit,
-    /// It could be.
+    /// It could be, or does not come up.
     NoUnit,
     Hand,
     /// This is the container: it is started on the host.

@@ -121,6 +121,7 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
             Ok(Outcome::NoDaemon { path: sockets.first().cloned().unwrap_or_default(), why: std::io::Error::other(why) })
         }
         First::Started { descriptor } => {
+            log::info!(op_id:% = op; "the daemon runs it");
             // Without a terminal there is nothing to be done with it, but to keep it open to the end.
             let (leader, _kept) = if describes_terminal(&streams) { (descriptor, None) } else { (None, descriptor) };
             times.started = process::monotonic_us();

@@ -76,7 +76,8 @@ impl Patient<'_> {
         let unit = if self.on_host { self.unit() } else { None };
         let starter = match &unit {
             _ if !self.on_host => Starter::Elsewhere,
-            Some((enabled, _)) if enabled == "not-found" => Starter::NoUnit,
+            // Tried too often, it is refused a plain start.
+            Some((enabled, active)) if enabled == "not-found" || matches!(active.as_str(), "failed" | "activating") => Starter::NoUnit,
             Some(_) => Starter::Unit,
             None => Starter::Hand,
         };

@@ -31,8 +31,8 @@ impl Errors {
     /// One more. Where there are too many the oldest goes of whoever has most of them: a container that is refused all day leaves
     /// the last of everybody else's.
     pub fn note(&mut self, op: Option<OpId>, at_ms: u64, code: Code, text: &str, container: Option<Rc<str>>) {
-        // A shim on its own side is told so, and goes on: nothing has failed.
-        if code == Code::SameSide {
+        // Whoever is told so goes on another way: nothing has failed.
+        if matches!(code, Code::SameSide | Code::NoGuest) {
             return;
         }
         if self.0.len() >= KEPT {

@@ -66,7 +66,7 @@ fn install_unit(facts: &Facts, unit: &Unit) -> Result<Vec<Step>> {
     if unit.enabled != "enabled" {
         steps.push(Step::Systemctl(&["enable", "--quiet", UNIT]));
     }
-    if unit.state == "failed" {
+    if matches!(unit.state.as_str(), "failed" | "activating") {
         // Or it might not be started again so soon.
         steps.push(Step::Systemctl(&["reset-failed", UNIT]));
     }

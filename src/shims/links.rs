@@ -63,7 +63,7 @@ pub struct Left {
     pub mode: Mode,
     pub path: PathBuf,
     pub target: PathBuf,
-    /// Its name comes with bkt, so that it needs no manifest.
+    /// It comes with bkt, so that it needs no manifest: its name does, and it stands for no other command.
     pub shipped: bool,
     dangling: bool,
 }
@@ -144,7 +144,7 @@ impl Facts {
             for name in names(directory) {
                 let path = directory.join(&name);
                 if let There::Link { target, ours: true } = look(&path, &name, mode, record, places) {
-                    let shipped = directory == &places.host && shipped().any(|known| known == name);
+                    let shipped = directory == &places.host && !target.starts_with(AS) && shipped().any(|known| known == name);
                     left.push(Left { dangling: fs::metadata(&path).is_err(), name, mode, path, target, shipped });
                 }
             }
@@ -258,7 +258,7 @@ pub fn check(manifest: &Manifest, facts: &Facts, places: &Places) -> Vec<Finding
     let mut findings = Vec::new();
     for (wanted, there) in &facts.wanted {
         let what = match decide(wanted, there, false) {
-            Act::Make => "the link is not there".to_string(),
+            Act::Make => "is not there".to_string(),
             Act::Move => format!("leads elsewhere than to {}", places.shown(&wanted.target)),
             Act::Blocked(what) => what,
             _ => continue,
@@ -277,12 +277,12 @@ pub fn check(manifest: &Manifest, facts: &Facts, places: &Places) -> Vec<Finding
         };
         if shim.mode() == Mode::Distrobox && manifest.container_of(shim).is_none() {
             let mend = format!("bkt shim add {} --container NAME, or \"container\": \"NAME\" at the top of {}", shim.name, places.shown(&places.manifest));
-            found(&places.distrobox.join(&shim.name), "nothing says which container it is in".into(), mend, false);
+            found(&places.distrobox.join(&shim.name), "is in no container that is named".into(), mend, false);
         }
         let Some(source) = shim.source.as_deref().map(|source| places.expand(source)) else { continue };
         if facts.missing.contains(&source) {
             let option = if shim.host_only { " --host-only" } else { "" };
-            found(&source, "there is no program".into(), format!("install it, or: bkt shim add {}{option} --source PATH", shim.name), true);
+            found(&source, "is no program".into(), format!("install it, or: bkt shim add {}{option} --source PATH", shim.name), true);
         }
     }
     for link in &facts.left {

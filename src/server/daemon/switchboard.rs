@@ -118,7 +118,7 @@ impl Daemon {
             let text = format!("{} has no guest daemon here; start one in it: 'bkt-guest --daemon', or enter it by 'bkt-guest --entry'", shown(enter.container.0));
             return Err(Refusal::new(Code::NoGuest, text));
         };
-        log::debug!(op_id:% = op_text(caller.op); "handed over to {}", shown(enter.container.0));
+        log::info!(op_id:% = op_text(caller.op); "handed over to {}", shown(enter.container.0));
         self.guests.entering.push(Entering { caller: id, guest, directory: enter.directory });
         self.hand_over(guest);
         Ok(())
