@@ -732,7 +732,10 @@ fn without_a_home_there_is_a_sentence() {
         complaint(&output, 125, "HOME is not set");
     }
     let home = Home::new();
-    assert!(stdout(home.bkt(&["shim", "--help"]).output().unwrap()).contains("capture [DIR…]"));
+    let help = |words: &[&str]| stdout(home.bkt(words).output().unwrap());
+    assert!(help(&["shim", "--help"]).contains("capture [DIR…]"));
+    assert_eq!((help(&["help", "shim"]), help(&["help", "shim", "add"])), (help(&["shim", "--help"]), help(&["shim", "--help"])));
+    assert_eq!((help(&["help"]), help(&["help", "ps"])), (help(&["--help"]), help(&["--help"])));
     complaint(&home.bkt(&["shim"]).output().unwrap(), 125, "'shim' wants a command");
     complaint(&home.shim("list --prune"), 125, "shim list: invalid option '--prune'");
 }

@@ -41,7 +41,7 @@ Usage: bkt [-v] [--no-delegate] COMMAND
   -v, --verbose     say which way a command takes
   --no-delegate     do not run on the host what belongs there
   -V, --version     the version
-  -h, --help        this text
+  -h, --help        this text; 'bkt help COMMAND' the one of a command
 
 Exit status: the command's own; 125 bkt itself failed, 126 cannot execute, 127 not found.
 Environment: BKT_SOCKET, BKT_FALLBACK (auto, never, never:NAME,…), BKT_SIDE (host, container), BKT_LOG.
@@ -65,6 +65,13 @@ pub fn run(call: &Call, before: &Before, word: &OsStr, rest: Vec<OsString>, all:
     let words: Vec<&str> = std::iter::once(word).chain(rest.iter().map(OsString::as_os_str)).map(|w| w.to_str().unwrap_or("")).collect();
     let after = |n: usize| rest[n..].to_vec();
     match words[..] {
+        ["help", ..] => {
+            // The nearest text: of what has none of its own, that of all.
+            let asked: String = words[1..].iter().map(|word| format!("{word} ")).collect();
+            let nearest = HELPS.iter().filter(|(command, _)| asked.starts_with(command)).max_by_key(|(command, _)| command.len());
+            output::print(nearest.map_or(HELP, |(_, text)| text));
+            Ok(End::Code(0))
+        }
         // Those that have no text of their own.
         ["status" | "ps" | "schema" | "admin", "--help" | "-h"]
         | ["admin", "daemon", "--help" | "-h"]
