@@ -24,7 +24,7 @@ impl User {
         for below in ["home", "run", "downloads"] {
             fs::create_dir(dir.0.join(below)).unwrap();
         }
-        fs::copy(BKT, dir.0.join("downloads/bkt")).unwrap();
+        support::copy_bkt(dir.0.join("downloads/bkt"));
         User { dir }
     }
 
@@ -162,7 +162,7 @@ fn a_file_that_was_downloaded_under_another_name_installs_itself() {
     let user = User::new();
     for name in ["bkt-x86_64-linux-musl", "bkt-0.1.0", "bkt(1)"] {
         let file = user.downloaded().with_file_name(name);
-        fs::copy(BKT, &file).unwrap();
+        support::copy_bkt(&file);
         let said = stdout(user.command(&file).args(["admin", "system", "install", "--no-service"]).output().unwrap());
         assert!(said.contains("installed: version"), "{said}");
         assert_eq!(stdout(user.command(user.home(".local/bin/bkt")).arg("--version").output().unwrap()), format!("bkt {}\n", env!("CARGO_PKG_VERSION")));
