@@ -62,25 +62,23 @@ pub fn code(found: &Found) -> u8 {
 }
 
 pub fn describe(found: &Found, sockets: &[std::path::PathBuf]) -> String {
-    let status = match found {
-        Found::Running(status) => status,
-        Found::Reserved(words) => return format!("daemon:  running\nsocket:  {}\n         {words}\n", sockets.first().map_or_else(String::new, |s| s.display().to_string())),
-        Found::Stale(path) => {
-            return format!(
-                "daemon:  not running\nsocket:  {} (stale: nobody listens; the next daemon replaces it)\nstart:   systemctl --user start bkt-hostd   (bkt-hostd where it is no unit)\n",
-                path.display()
-            );
-        }
-        Found::Nothing(path) => {
-            return format!("daemon:  not running\nsocket:  {} (not there)\nstart:   systemctl --user start bkt-hostd   (bkt-hostd where it is no unit)\n", path.display());
-        }
+    let socket = || sockets.first().map_or_else(String::new, |s| s.display().to_string());
+    let (path, why) = match found {
+        Found::Running(status) => return describe_running_daemon(status, &socket()),
+        Found::Reserved(words) => return format!("daemon:  running\nsocket:  {}\n         {words}\n", socket()),
+        Found::Stale(path) => (path, "stale: nobody listens; the next daemon replaces it"),
+        Found::Nothing(path) => (path, "not there"),
     };
+    format!("daemon:  not running\nsocket:  {} ({why})\nstart:   systemctl --user start bkt-hostd   (bkt-hostd where it is no unit)\n", path.display())
+}
+
+fn describe_running_daemon(status: &ask::Status, socket: &str) -> String {
     let mut text = format!(
         "daemon:  running, pid {}, version {}{}\nsocket:  {}\nuptime:  {}\nserved:  {}\nopen:    {} descriptors of {}\ncgroup:  {}\nrunning: {}\n",
         status.pid,
         status.release,
         if status.release == RELEASE { String::new() } else { format!(" (this is {RELEASE})") },
-        sockets.first().map_or_else(String::new, |s| s.display().to_string()),
+        socket,
         duration(status.uptime_ms),
         counted(status.served as usize, "operation"),
         status.descriptors,

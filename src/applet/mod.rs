@@ -115,7 +115,7 @@ pub fn run(invocation: Invocation) -> End {
 /// The applet of a name. As first argument of `bkt` a name is accepted too, and then stands where `argv[0]` stood.
 fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     let named = |name: &[u8]| APPLETS.iter().find(|applet| applet.name.as_bytes() == name);
-    let tool = is_tool(invocation, named);
+    let mut tool = is_tool(invocation, named);
     let verbose = |arg: &&&CStr| matches!(arg.to_bytes(), b"-v" | b"--verbose");
     let before = if tool { 1 + invocation.args.iter().skip(1).take_while(verbose).count() } else { 0 };
     if tool
@@ -123,6 +123,7 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
         && (named(first.to_bytes()).is_some_and(|applet| applet.name != "bkt") || crate::shims::shipped().any(|name| name.as_bytes() == first.to_bytes()))
     {
         invocation.args.drain(..before);
+        tool = false;
         if before > 1 {
             // Names know no option of ours, but all of them this.
             invocation.env.retain(|entry| !entry.to_bytes().starts_with(b"BKT_LOG="));
@@ -131,7 +132,7 @@ fn find(invocation: &mut Invocation) -> fn(&Call) -> Result<End> {
     }
     match invocation.name() {
         b"" => bkt::run,
-        _ if is_tool(invocation, named) => bkt::run,
+        _ if tool => bkt::run,
         // A container may have an `xclip` of its own, shown to the host: its link is that, and not the host's clipboard.
         name => match named(name).filter(|applet| is_of_bkt(applet.name.as_bytes()) || !distrobox::is_one(invocation)) {
             Some(applet) => applet.entry,

@@ -31,12 +31,15 @@ pub enum Starter {
     Elsewhere,
 }
 
+/// Starts a daemon that nobody manages, here and now.
+pub const BY_HAND: &str = "bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &";
+
 pub fn answers(socket: &Path, answer: Answer<'_>, starter: Starter) -> Option<Finding> {
     let at = socket.display();
     let start = match starter {
         Starter::Unit => Mend::Run(&["systemctl", "--user", "start", "bkt-hostd"]),
         Starter::NoUnit => Mend::ByHand("bkt admin daemon install".to_string()),
-        Starter::Hand => Mend::ByHand("bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &".to_string()),
+        Starter::Hand => Mend::ByHand(BY_HAND.to_string()),
         Starter::Elsewhere => Mend::ByHand("systemctl --user start bkt-hostd || bkt-hostd   # on the host".to_string()),
     };
     match answer {
@@ -83,7 +86,7 @@ pub fn descriptors(open: u64, limit: u64) -> Option<Finding> {
         let mend = Mend::ByHand("bkt admin daemon status   # shows what runs".to_string());
         return Some(Finding::warning(format!("{open} of at most {limit} descriptors of the daemon are open"), "further callers will be told to try again", mend));
     }
-    let mend = Mend::ByHand("bkt admin daemon stop; prlimit --nofile=4096:4096 bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &".to_string());
+    let mend = Mend::ByHand(format!("bkt admin daemon stop; prlimit --nofile=4096:4096 {BY_HAND}"));
     (limit < FEW_DESCRIPTORS).then(|| Finding::warning(format!("the daemon may open {limit} descriptors"), "only few commands can run at once", mend))
 }
 

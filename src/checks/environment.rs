@@ -1,17 +1,19 @@
 //! The daemon's environment against that of the session it serves.
 
-use crate::checks::daemon::Starter;
+use crate::checks::daemon::{BY_HAND, Starter};
 use crate::checks::{Finding, Mend};
 
-/// Starts a daemon that nobody manages anew, here and now.
-const AGAIN: &str = "bkt admin daemon stop; bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &";
+/// Starts a daemon that nobody manages anew.
+fn again() -> String {
+    format!("bkt admin daemon stop; {BY_HAND}")
+}
 
 /// `differing` are names that the session has and the daemon has not, or has otherwise.
 pub fn fresh(differing: &[&str], starter: Starter) -> Option<Finding> {
     let names = differing.join(" ");
     let mend = match starter {
         Starter::Unit => format!("systemctl --user import-environment {names} && systemctl --user restart bkt-hostd"),
-        _ => AGAIN.to_string(),
+        _ => again(),
     };
     let what = format!("the daemon has not the session's {names}: it was started before it, or elsewhere");
     (!differing.is_empty()).then(|| Finding::warning(what, "commands that want the desktop or the session bus do not find it", Mend::ByHand(mend)))
@@ -21,8 +23,8 @@ pub fn fresh(differing: &[&str], starter: Starter) -> Option<Finding> {
 pub fn path(missing: &[String], starter: Starter) -> Option<Finding> {
     let what = format!("the daemon's PATH has not {}", missing.join(", "));
     let mend = match starter {
-        Starter::Unit => "systemctl --user restart bkt-hostd   # it has the PATH of your login shell: ~/.profile",
-        _ => AGAIN,
+        Starter::Unit => "systemctl --user restart bkt-hostd   # it has the PATH of your login shell: ~/.profile".to_string(),
+        _ => again(),
     };
     (!missing.is_empty()).then(|| Finding::warning(what, "commands there are not found from containers", Mend::ByHand(mend.to_string())))
 }
