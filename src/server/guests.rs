@@ -111,26 +111,29 @@ impl Guests {
             if vouched && !guest.vouched {
                 return Verdict::Refuse(Refusal::new(Code::Taken, format!("{name} has a guest daemon, and the host knows it by that name; take another")));
             }
-            let replaces = guest.vouched && !vouched;
-            let text = format!("the container {name} itself has a guest daemon now; take another name");
-            let rival = Rival { newer: guest, older, until: now + PING_MS };
-            if replaces {
-                self.rivals.insert(0, rival);
-                return Verdict::Replace(older, Refusal::new(Code::Taken, text));
+            if guest.vouched && !vouched {
+                let why = Refusal::new(Code::Taken, format!("the container {name} itself has a guest daemon now; take another name"));
+                return self.replace(older, guest, now, why);
             }
-            self.rivals.push(rival);
+            self.rivals.push(Rival { newer: guest, older, until: now + PING_MS });
             return Verdict::Ask(older);
         }
         if self.all.len() >= MAX_GUESTS {
             // One sandbox can have given itself all the names there are.
             if let Some(older) = self.all.iter().rfind(|older| guest.vouched && !older.vouched).map(|older| older.id) {
-                self.rivals.insert(0, Rival { newer: guest, older, until: now + PING_MS });
-                return Verdict::Replace(older, Refusal::new(Code::Busy, format!("{MAX_GUESTS} guests are all this daemon can hold, and a container needs the place")));
+                let why = Refusal::new(Code::Busy, format!("{MAX_GUESTS} guests are all this daemon can hold, and a container needs the place"));
+                return self.replace(older, guest, now, why);
             }
             return Verdict::Refuse(Refusal::new(Code::Busy, format!("{MAX_GUESTS} guests are all this daemon can hold; end one of them")));
         }
         self.all.push(guest.clone());
         Verdict::Welcome(guest)
+    }
+
+    /// The older one is told why it has to go; the newer is the first to have its place.
+    fn replace(&mut self, older: u64, newer: Guest, now: u64, why: Refusal) -> Verdict {
+        self.rivals.insert(0, Rival { newer, older, until: now + PING_MS });
+        Verdict::Replace(older, why)
     }
 
     /// The guest has answered: its rivals are turned away.

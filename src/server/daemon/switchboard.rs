@@ -51,15 +51,15 @@ impl Daemon {
         if self.doors.has(claim) {
             return Err(format!("{claimed} has a socket of its own, and its guest daemon comes by that: mount …/bkt/containers/{claimed} in the place of bkt"));
         }
-        let origin = self.origin(id);
-        let running = self.running.look(process::monotonic_ms());
-        match origin {
+        let now = process::monotonic_ms();
+        match self.origin(id) {
             Origin::Host | Origin::Unnamed if claim.is_empty() => Err("nothing says what this container is called; say it with --name".to_string()),
-            Origin::Host | Origin::Unnamed if running.has(claim) => Err(format!("{claimed} is a container that runs here, and this is not in it; take another name")),
+            Origin::Host | Origin::Unnamed if self.running.look(now).has(claim) => {
+                Err(format!("{claimed} is a container that runs here, and this is not in it; take another name"))
+            }
             Origin::Host | Origin::Unnamed => Ok((claim.to_vec(), false)),
             Origin::Container { name, id } => {
-                let unnamed = || running.name_of(&id).unwrap_or(&id[..SHOWN_DIGITS.min(id.len())]).to_vec();
-                let name = if name.is_empty() { unnamed() } else { name };
+                let name = if name.is_empty() { self.running.look(now).name_of(&id).unwrap_or(&id[..SHOWN_DIGITS.min(id.len())]).to_vec() } else { name };
                 if claim.is_empty() || claim == name || claim.len() >= SHOWN_DIGITS && id.starts_with(claim) {
                     return Ok((name, true));
                 }
