@@ -118,7 +118,6 @@ impl Daemon {
             let text = format!("{} has no guest daemon here; start one in it: 'bkt-guest --daemon', or enter it by 'bkt-guest --entry'", shown(enter.container.0));
             return Err(Refusal::new(Code::NoGuest, text));
         };
-        log::info!(op_id:% = op_text(caller.op); "handed over to {}", shown(enter.container.0));
         self.guests.entering.push(Entering { caller: id, guest, directory: enter.directory });
         self.hand_over(guest);
         Ok(())
@@ -147,6 +146,7 @@ impl Daemon {
                     self.guests.entering.retain(|e| e.caller != entering.caller);
                     self.served += 1;
                     self.callers.remove(entering.caller);
+                    log::info!(op_id:% = op_text(op); "handed over to {}", self.guests.get(guest).map_or_else(String::new, |guest| shown(&guest.name)));
                 }
                 Err(e) => {
                     self.guests.entering.retain(|e| e.caller != entering.caller);
