@@ -58,6 +58,8 @@ pub struct Relay {
     before: Option<Modes>,
     /// The modes that the command's terminal got from ours; it may have set others since.
     given: Modes,
+    /// How many bytes of a line that is not whole yet our terminal had echoed when it became raw.
+    line_begun: usize,
     /// A whole line has been handed over since the keyboard was lent.
     line_given: bool,
     /// Part of it was typed while the command had echo off: a password.
@@ -101,6 +103,7 @@ impl Relay {
             foreground: streams.foreground,
             before: None,
             given: streams.modes,
+            line_begun: 0,
             line_given: false,
             hidden: false,
             resuming: false,

@@ -77,6 +77,13 @@ impl Modes {
         Modes { local: self.local & !libc::TOSTOP, ..self }
     }
 
+    /// The same without lines: what is typed can be read at once, and is still echoed.
+    pub fn single_keys(self) -> Modes {
+        let mut keys = Modes { local: self.local & !libc::ICANON, ..self };
+        (keys.characters[libc::VMIN], keys.characters[libc::VTIME]) = (1, 0);
+        keys
+    }
+
     /// The same without echo.
     pub fn hidden(self) -> Modes {
         Modes { local: self.local & !libc::ECHO, ..self }
@@ -118,6 +125,14 @@ fn c_modes(fd: BorrowedFd<'_>) -> io::Result<libc::termios> {
         check(libc::tcgetattr(fd.as_raw_fd(), &raw mut c))?;
         Ok(c)
     }
+}
+
+/// How many bytes can be read without waiting.
+pub fn waiting(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the request writes one int.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
+    Ok(count as usize)
 }
 
 pub fn size(fd: BorrowedFd<'_>) -> io::Result<Size> {

@@ -226,7 +226,9 @@ impl Drop for Host {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
         if std::thread::panicking() {
-            eprintln!("---- log of the daemon in {}:\n{}", self.dir.0.display(), self.log());
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(12).collect();
+            eprintln!("---- last lines of the log of the daemon in {}, the last one first:\n{}", self.dir.0.display(), last.join("\n"));
         }
     }
 }

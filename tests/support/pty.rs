@@ -29,13 +29,12 @@ impl Terminal {
     /// The same, with streams replaced: the closure gets the command and a way to make descriptors of the terminal.
     pub fn run_with(command: &mut Command, change: impl FnOnce(&mut Command, &OwnedFd)) -> Terminal {
         let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        let (mut leader, mut follower) = (-1, -1);
-        // SAFETY: two ints and a winsize; both descriptors are new and ours.
+        // SAFETY: an int and a winsize; both descriptors are new and ours, and no child of another test inherits them.
         let (leader, follower) = unsafe {
-            assert_eq!(libc::openpty(&mut leader, &mut follower, std::ptr::null_mut(), std::ptr::null_mut(), (&raw const size).cast_mut()), 0);
-            libc::fcntl(leader, libc::F_SETFD, libc::FD_CLOEXEC);
-            libc::fcntl(follower, libc::F_SETFD, libc::FD_CLOEXEC);
-            libc::fcntl(leader, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK);
+            let leader = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK);
+            assert!(leader >= 0 && libc::grantpt(leader) == 0 && libc::unlockpt(leader) == 0, "{}", std::io::Error::last_os_error());
+            let follower = libc::ioctl(leader, libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+            assert!(follower >= 0 && libc::ioctl(follower, libc::TIOCSWINSZ, &raw const size) == 0, "{}", std::io::Error::last_os_error());
             (File::from_raw_fd(leader), OwnedFd::from_raw_fd(follower))
         };
         let stream = || follower.try_clone().unwrap();
@@ -174,7 +173,12 @@ impl Terminal {
         if self.is_shell {
             self.wait_for_job();
         }
-        super::eventually("the terminal is raw", || !self.is_cooked());
+        super::eventually("the terminal is raw", || self.is_raw());
+    }
+
+    /// Lines are neither edited nor echoed.
+    pub fn is_raw(&self) -> bool {
+        self.modes().3 & (libc::ICANON | libc::ECHO) == 0
     }
 
     /// Takes what is shown by now.
@@ -302,4 +306,16 @@ pub fn natively_and_through(host: &super::Host, test: impl Fn(&mut Terminal)) {
 /// A pause in which nothing is expected: only to give something wrong the time to happen.
 pub fn moment() {
     std::thread::sleep(Duration::from_millis(150));
+}
+
+/// Binds the calling thread to the processor that it runs on now; its number.
+pub fn stay_on_one_processor() -> i32 {
+    // SAFETY: a set of processors, of which zero is the empty one.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let processor = libc::sched_getcpu();
+        libc::CPU_SET(processor as usize, &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &raw const set), 0);
+        processor
+    }
 }

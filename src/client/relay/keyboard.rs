@@ -33,13 +33,7 @@ impl Relay {
         if !self.before.is_some_and(|before| before.is_line_mode()) {
             return;
         }
-        if let Side::Terminal(terminal) = &self.side
-            && terminal.own
-            && is_readable(terminal.fd.as_fd())
-        {
-            // The part of a line that is not whole yet.
-            let _ = self.read_keys(false);
-        }
+        self.read_line_begun();
         let Some(modes) = self.command_modes().filter(Modes::is_line_mode) else { return };
         let is_plain = |key: &u8| *key >= b' ' && *key != 0x7f || *key == b'\n';
         // Keys that edit or make signals are echoed in ways of their own.
@@ -59,16 +53,16 @@ impl Relay {
             if let Some(next) = self.end_loan_if_over() {
                 return Some(next);
             }
-            let next = self.read_keys(ready.hangup);
+            let next = self.read_keys(CHUNK, ready.hangup);
             self.hand_over();
             return next;
         }
         None
     }
 
-    fn read_keys(&mut self, hangup: bool) -> Option<Next> {
+    fn read_keys(&mut self, at_most: usize, hangup: bool) -> Option<Next> {
         let mut chunk = [0; CHUNK];
-        let room = MAX_TYPED.saturating_sub(self.typed.len()).min(CHUNK);
+        let room = MAX_TYPED.saturating_sub(self.typed.len()).min(at_most).min(CHUNK);
         let (fd, is_terminal) = match &self.side {
             Side::Terminal(terminal) if self.before.is_some() || hangup => (terminal.fd.as_fd(), true),
             Side::Plain { input: Some(input), .. } => (input.as_fd(), false),
@@ -132,9 +126,17 @@ impl Relay {
         }
     }
 
+    /// The part of a line, not whole yet, that our terminal has echoed before it became raw.
+    fn read_line_begun(&mut self) {
+        let length = std::mem::take(&mut self.line_begun);
+        if length > 0 {
+            let _ = self.read_keys(length, false);
+        }
+    }
+
     /// Gives the keyboard to the command: raw mode, and the size as it is now.
     pub(super) fn lend(&mut self) {
-        (self.line_given, self.hidden) = (false, false);
+        (self.line_begun, self.line_given, self.hidden) = (0, false, false);
         self.sync_size();
         let now = match &self.side {
             Side::Terminal(terminal) => terminal::modes(terminal.fd.as_fd()),
@@ -146,8 +148,14 @@ impl Relay {
         self.give_modes(before);
         self.read_lines_typed_ahead(&before);
         if let Side::Terminal(terminal) = &self.side {
+            let fd = terminal.fd.as_fd();
+            if terminal.own && now.is_line_mode() {
+                // What is counted between the two steps has been echoed; a key that comes after the second one has not.
+                let _ = terminal::set_modes(fd, &now.single_keys());
+                self.line_begun = terminal::waiting(fd).unwrap_or(0);
+            }
             let raw = if self.whole { before.raw() } else { before.raw_input() };
-            let _ = terminal::set_modes(terminal.fd.as_fd(), &raw);
+            let _ = terminal::set_modes(fd, &raw);
         }
         self.before = Some(before);
         if self.resuming && before.is_line_mode() {
@@ -158,10 +166,8 @@ impl Relay {
     /// What was typed before the loan has been echoed, by our terminal, and is not to be echoed again by the command's. Only while
     /// the command is stopped: it could be setting modes itself.
     fn hand_over_hidden(&mut self) {
-        let Side::Terminal(terminal) = &self.side else { return };
-        if !self.loan_is_over() && terminal.own && is_readable(terminal.fd.as_fd()) {
-            // The part of a line that is not whole yet.
-            let _ = self.read_keys(false);
+        if !self.loan_is_over() {
+            self.read_line_begun();
         }
         let Some(leader) = self.leader.as_ref().filter(|_| !self.typed.is_empty()) else { return };
         let (Ok(follower), Ok(modes)) = (terminal::open_follower(leader.as_fd()), terminal::modes(leader.as_fd())) else { return };
