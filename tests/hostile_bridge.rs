@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::boxed::{Boxed, Guest, enter, is_listed};
 use support::peer::{Account, Peer, assert_asleep, op, resident_kib, run};
-use support::{Client, Host, children, complaint, eventually, lives, stdout, text};
+use support::{AT_ONCE, Client, Host, children, complaint, eventually, lives, stdout, text};
 
 const DENY_BUT_UNAME: &str = r#"{"listeners": {"host": {"host_exec": {"default": "deny", "rules": [{"allow": "uname"}]}}}}"#;
 
@@ -117,7 +117,7 @@ fn thousands_who_want_to_be_guests_cost_little_and_claims_of_any_size_are_refuse
     rivals.iter().for_each(|rival| rival.say(&serve("dev"), None));
     let begun = Instant::now();
     assert!(host.sh("exit 0").status().unwrap().success());
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     first.expect(kind::Ping);
     first.say(&Pong {}, None);
     let mut refused = 0;
@@ -159,7 +159,7 @@ fn a_guest_that_never_reads_costs_its_callers_two_seconds_and_the_host_nothing_t
     }
     let begun = Instant::now();
     assert!(host.sh("exit 0").status().unwrap().success());
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     // In the middle of it the daemon is renewed.
     stdout(host.bkt(["admin", "daemon", "reload"]).output().unwrap());
     eventually("who was not passed on has been refused", || host.descriptors() < 100);
@@ -217,7 +217,7 @@ fn many_guests_that_are_silent_hold_up_the_list_no_longer_than_one() {
     let _dev = Guest::of(&host, "dev");
     let begun = Instant::now();
     let list = stdout(host.bkt(["--no-delegate", "ps"]).output().unwrap());
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     assert_eq!(list.matches("has not answered within 2 s").count(), silent.len(), "{list}");
     let dev = list.lines().find(|line| line.starts_with("dev ")).unwrap();
     assert!(dev.ends_with(" 0"), "who answers is heard: {dev}");
@@ -330,7 +330,7 @@ fn no_path_leads_the_daemon_into_a_mount_that_never_answers() {
         peer.say(&Run { directory: Bytes(directory.as_bytes()), ..run(name.as_bytes()) }, op(1));
         let begun = Instant::now();
         assert!(host.sh("exit 0").status().unwrap().success());
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
         // It waits for ever to be executed, and goes with its caller.
         peer.expect(kind::Accepted);
     }
