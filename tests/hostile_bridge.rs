@@ -251,23 +251,25 @@ fn a_guests_words_do_nothing_to_the_terminal_of_who_lists_it_nor_its_name_to_a_s
 fn what_another_user_calls_conmon_takes_no_name_away() {
     let host = Host::start();
     let conmon = host.dir.0.join("conmon");
+    // Nobody else's on this machine.
+    let name = format!("bank-{}", std::process::id());
     program(&conmon, "cat");
     fs::set_permissions(&host.dir.0, fs::Permissions::from_mode(0o755)).unwrap();
     let start = |user: &str| {
         let mut command = Command::new("setpriv");
-        command.args([&format!("--reuid={user}"), "--clear-groups"]).arg(&conmon).args(["-n", "bank", "-c", &support::boxed::ID.repeat(4)]);
+        command.args([&format!("--reuid={user}"), "--clear-groups"]).arg(&conmon).args(["-n", &name, "-c", &support::boxed::ID.repeat(4)]);
         let started = Client(command.stdin(Stdio::piped()).spawn().unwrap());
         eventually("it has its name", || fs::read_to_string(format!("/proc/{}/comm", started.id())).unwrap() == "conmon\n");
         started
     };
     let theirs = start("65534");
-    drop(guest(&host, "bank"));
+    drop(guest(&host, &name));
     drop(theirs);
     // Whereas our own is podman's.
     let _ours = start("0");
     eventually("it is seen, a second later at most", || {
         let mut peer = Peer::connect(&host);
-        peer.say(&serve("bank"), None);
+        peer.say(&serve(&name), None);
         peer.answer().unwrap().kind == kind::Refused
     });
 }
