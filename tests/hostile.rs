@@ -513,6 +513,60 @@ fn large_claims_and_large_bodies_cost_a_bounded_amount_of_memory() {
     account.close(bad);
 }
 
+/// A pipe that takes nothing more.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // SAFETY: numbers only.
+    let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) };
+    writer.write_all(&vec![0; size as usize]).unwrap();
+    (reader, writer)
+}
+
+/// It is to say first that its directory is missing; where nobody reads that, it is never executed.
+fn stuck<'a>(args: &'a [u8], env: &'a [u8]) -> Run<'a> {
+    Run { env: Bytes(env), directory: Bytes(b"/no/such"), streams: [Stream::Null, Stream::Null, Stream::Passed], ..run(args) }
+}
+
+#[test]
+fn a_command_that_never_begins_keeps_nobody_elses_pipe_open() {
+    let host = Host::start();
+    let account = Account::open(&host);
+    let (reader, full) = full_pipe();
+    let (mut output, input) = std::io::pipe().unwrap();
+    // The first is started at once, the others in their turn: the last one's pipe is here already when the second is made.
+    host.signal_daemon(libc::SIGSTOP);
+    let all: Vec<Peer> = (0..3).map(|_| Peer::connect(&host)).collect();
+    all[0].say(&run(b"true\0"), op(1));
+    all[1].send(&message::encode(&stuck(b"true\0", b""), 1, op(2)), &[full.as_fd()]);
+    let streams = [Stream::Null, Stream::Passed, Stream::Null];
+    all[2].send(&message::encode(&Run { streams, ..run(b"echo\0said\0") }, 1, op(3)), &[input.as_fd()]);
+    drop(input);
+    host.signal_daemon(libc::SIGCONT);
+    let said = std::thread::spawn(move || {
+        let mut said = String::new();
+        output.read_to_string(&mut said).unwrap();
+        said
+    });
+    eventually("the pipe of who has ended has ended", || said.is_finished());
+    assert_eq!(said.join().unwrap(), "said\n");
+    drop((all, reader, full));
+    account.close(0);
+}
+
+#[test]
+fn a_command_that_never_begins_does_not_keep_the_place_of_a_daemon_that_was_killed() {
+    let mut host = Host::start();
+    let (reader, full) = full_pipe();
+    let mut peer = Peer::connect(&host);
+    peer.send(&message::encode(&stuck(b"true\0", b""), 1, op(1)), &[full.as_fd()]);
+    peer.expect(kind::Accepted);
+    host.daemon.kill().unwrap();
+    host.daemon.wait().unwrap();
+    host.restart();
+    assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
+    drop((reader, full));
+}
+
 #[test]
 fn a_command_that_cannot_be_started_leaves_no_memory_behind() {
     let host = Host::start();

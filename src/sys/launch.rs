@@ -347,7 +347,26 @@ impl Child<'_> {
                 None => drop(call(libc::SYS_close, [number, 0, 0, 0, 0, 0])),
             }
         }
-        plan.extra.iter().try_for_each(|(number, index)| put(*index, *number as usize))
+        plan.extra.iter().try_for_each(|(number, index)| put(*index, *number as usize))?;
+        self.close_the_rest();
+        Ok(())
+    }
+
+    /// Whatever else the parent had open is closed by `execve`; but until then this child may have to wait for ever (its directory lies
+    /// on a dead mount, nobody reads its warning), and would keep other callers' pipes and connections open for as long. It costs two
+    /// system calls, and `execve` the less. A kernel before 5.9 does not know them.
+    fn close_the_rest(&self) {
+        let Shared { plan, report, above, .. } = &*self.shared;
+        for number in 3..*above {
+            if !plan.extra.iter().any(|(kept, _)| *kept == number) {
+                let _ = call(libc::SYS_close, [number as usize, 0, 0, 0, 0, 0]);
+            }
+        }
+        for (first, last) in [(*above, *report - 1), (*report + 1, RawFd::MAX)] {
+            if first <= last {
+                let _ = call(libc::SYS_close_range, [first as usize, last as usize, 0, 0, 0, 0]);
+            }
+        }
     }
 
     fn enter_directory(&mut self) -> Step<()> {
