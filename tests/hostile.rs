@@ -528,6 +528,30 @@ fn stuck<'a>(args: &'a [u8], env: &'a [u8]) -> Run<'a> {
 }
 
 #[test]
+fn commands_that_never_begin_hold_no_more_memory_than_requests_that_wait() {
+    let host = Host::start();
+    let account = Account::open(&host);
+    let (reader, full) = full_pipe();
+    let fill: String = (0..40).map(|n| format!("A{n}={}\0", "x".repeat(100_000))).collect();
+    let request = message::encode(&stuck(b"true\0", fill.as_bytes()), 1, op(1));
+    let mut all: Vec<Peer> = vec![];
+    let mut busy = 0;
+    for _ in 0..60 {
+        let mut peer = Peer::connect(&host);
+        peer.send(&request, &[full.as_fd()]);
+        // Of one that waits for the pipe, that it was taken.
+        busy += usize::from(peer.answer().is_none_or(|answer| answer.kind == kind::Refused));
+        all.push(peer);
+    }
+    let resident = peer::resident_kib(host.pid());
+    assert!(resident < 200 << 10, "{resident} KiB for commands that have not begun");
+    assert!(busy > 30 && busy < 60, "{busy} of 60 were turned away");
+    assert!(slowest_of(3, &host) < AT_ONCE);
+    drop((all, reader, full));
+    account.close(0);
+}
+
+#[test]
 fn a_command_that_never_begins_keeps_nobody_elses_pipe_open() {
     let host = Host::start();
     let account = Account::open(&host);
@@ -565,6 +589,19 @@ fn a_command_that_never_begins_does_not_keep_the_place_of_a_daemon_that_was_kill
     host.restart();
     assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
     drop((reader, full));
+}
+
+#[test]
+fn a_path_that_nobody_can_enter_is_refused_before_anything_is_made_of_it() {
+    let host = Host::start();
+    let account = Account::open(&host);
+    let path = [b"/", &vec![b'x'; 5_000][..]].concat();
+    let mut peer = Peer::connect(&host);
+    peer.say(&Run { directory: Bytes(&path), ..run(b"true\0") }, op(1));
+    let (code, sentence, _) = peer.refusal();
+    assert_eq!(code, Code::BadRequest, "{sentence}");
+    assert!(sentence.contains("4095"), "{sentence}");
+    account.close(1);
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub const MAX_EXTRA_NUMBER: u16 = 255;
 /// What `execve(2)` takes at the most, arguments and environment and a pointer to each: three quarters of 8 MiB, whatever the stack.
 const MAX_EXEC_BYTES: usize = 6 * 1024 * 1024;
 
+/// The longest path with its NUL, limits.h.
+const PATH_MAX: usize = libc::PATH_MAX as usize;
+
 /// The name by which our executable does what a capability is for.
 const PERFORMER: &str = "bkt-perform";
 
@@ -99,6 +102,9 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     }
     if run.directory.0.contains(&0) {
         return bad("the directory contains a NUL byte".into());
+    }
+    if run.directory.0.len() >= PATH_MAX {
+        return bad(format!("the directory's path is longer than {} bytes, and nobody can enter it by that", PATH_MAX - 1));
     }
     if let Some(number) = run.extra.iter().find(|n| !(3..=MAX_EXTRA_NUMBER).contains(n)) {
         return bad(format!("descriptor {number} cannot be passed; 3 to {MAX_EXTRA_NUMBER} can"));

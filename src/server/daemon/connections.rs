@@ -23,7 +23,7 @@ const MAX_CALLERS: usize = 4096;
 const MAX_CALLERS_OF_CONTAINER: usize = 256;
 /// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some. A fifth of a limit that is very low.
 const SPARE_DESCRIPTORS: u64 = 32;
-/// Bytes of requests that have not been started, of all callers together: eight of the largest.
+/// Bytes of requests whose commands do not run yet, of all callers together: eight of the largest.
 const MAX_PENDING_BYTES: usize = 8 * frame::MAX_BODY;
 /// Likewise by one container's own socket.
 const MAX_PENDING_BYTES_OF_CONTAINER: usize = 2 * frame::MAX_BODY;
@@ -213,9 +213,9 @@ impl Daemon {
     /// Of all callers, or of those that came by this one's container's socket.
     fn has_too_much_pending(&self, id: u64) -> bool {
         let container = self.callers.get(id).and_then(|c| c.container.as_deref());
-        let of = |c: &Caller| c.channel.as_ref().map_or(0, Channel::unread) + c.request.as_ref().map_or(0, |r| r.body().len());
         let its = |c: &&Caller| container.is_some() && c.container.as_deref() == container;
-        self.callers.values().map(of).sum::<usize>() > MAX_PENDING_BYTES || self.callers.values().filter(its).map(of).sum::<usize>() > MAX_PENDING_BYTES_OF_CONTAINER
+        let pending = Caller::pending_bytes;
+        self.callers.values().map(pending).sum::<usize>() > MAX_PENDING_BYTES || self.callers.values().filter(its).map(pending).sum::<usize>() > MAX_PENDING_BYTES_OF_CONTAINER
     }
 
     pub(super) fn reply<M: Message>(&mut self, id: u64, message: &M, fds: Vec<OwnedFd>) {

@@ -27,8 +27,6 @@ const MAX_CLIPBOARDS: usize = 4;
 const MAX_SMALL_BODY: usize = 64 * 1024;
 /// The longest name of a command that is kept for logs and answers.
 const MAX_NAME_BYTES: usize = 256;
-/// What is remembered of a directory: `PATH_MAX`; a longer path cannot be entered anyway.
-const MAX_DIRECTORY_BYTES: usize = 4096;
 
 impl Daemon {
     pub(super) fn on_frame(&mut self, id: u64, frame: Frame) {
@@ -170,7 +168,7 @@ impl Daemon {
         let outlives = run.capability == Capability::HostExec as u8 && run.inheritance.ignored.contains(signals::HUP);
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || outlives, detach: run.detach };
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
-        let directory = run.directory.0[..run.directory.0.len().min(MAX_DIRECTORY_BYTES)].to_vec();
+        let directory = run.directory.0.to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
         let container = own.as_deref().map_or(run.container.0, str::as_bytes);
         let Some(caller) = self.callers.get_mut(id) else { return Ok(()) };
@@ -181,6 +179,7 @@ impl Daemon {
         log::debug!(op_id:% = op, container = shown(container).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
         (caller.name, caller.directory, caller.capability) = (name, directory, run.capability);
         self.seen.note(container, caller.since_ms);
+        caller.request_bytes = frame.bytes().len();
         caller.request = Some(frame);
         self.on(id, Event::Asked(terms));
         Ok(())
