@@ -157,6 +157,7 @@ impl Daemon {
         files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
         files::unblock_standard_error();
         files::close_all_on_exec();
+        let started_with = process::limits();
         let descriptor_limit = process::raise_descriptor_limit();
         signals::reset_all();
         let inheritance = process::inheritance();
@@ -200,6 +201,7 @@ impl Daemon {
             own_executable,
             root: files::file_id(c"/").map_err(|e| Error::io("look at /", &e))?,
             inheritance,
+            limits: saved.as_ref().map_or(started_with, |saved| saved.limits),
             own_names: options.own_names.clone(),
             interceptors,
         };

@@ -9,7 +9,7 @@ use crate::proto::capability::Capability;
 use crate::proto::message::{Bytes, Code, Refusal, Run, Stream, Terminal};
 use crate::sys::files::FileId;
 use crate::sys::launch::{Elsewhere, Place, Plan, Stage, Strings};
-use crate::sys::process::{Inheritance, Limit};
+use crate::sys::process::{Inheritance, LIMITS, Limit};
 use crate::sys::{files, signals, terminal};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -44,6 +44,9 @@ pub struct Context {
     pub own_file: FileId,
     pub root: FileId,
     pub inheritance: Inheritance,
+    /// The limits that it was started with, for what it does itself: that of descriptors it has raised, and programs that use select(2)
+    /// or close all that could be open want no more than they are used to.
+    pub limits: [Limit; LIMITS],
     /// Names that mean this executable itself, not a command that a shim stands for.
     pub own_names: Vec<&'static str>,
     /// In a guest: the directory of links to this executable by which a container reaches capabilities of the host.
@@ -190,7 +193,7 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, bou
         streams,
         extra,
         place,
-        inheritance: within(run.inheritance, context.inheritance),
+        inheritance: within(run.inheritance, context.limits),
         own: context.inheritance,
         on_parent_death,
         cgroup: None,
@@ -229,7 +232,7 @@ fn performance<'a>(run: &Run<'_>, words: &'a [u8], depth: &'a [u8], context: &Co
         streams: run.streams,
         extra: run.extra.clone(),
         terminal: None,
-        inheritance: context.inheritance,
+        inheritance: Inheritance { limits: context.limits, ..context.inheritance },
         detach: false,
         not_on_root: None,
         container: Bytes(b""),
@@ -272,9 +275,9 @@ fn open_pty(wanted: Terminal, caller: Option<(OwnedFd, Terminal)>) -> io::Result
 }
 
 /// KILL and STOP cannot be ignored, whatever a caller claims; a caller that sent no limits gets ours.
-fn within(wanted: Inheritance, own: Inheritance) -> Inheritance {
+fn within(wanted: Inheritance, own: [Limit; LIMITS]) -> Inheritance {
     let none = wanted.limits.iter().all(|limit| *limit == Limit::default());
-    let limits = if none { own.limits } else { wanted.limits };
+    let limits = if none { own } else { wanted.limits };
     Inheritance { limits, ignored: wanted.ignored.without(signals::KILL).without(signals::STOP), ..wanted }
 }
 

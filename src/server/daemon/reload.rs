@@ -196,7 +196,8 @@ impl Daemon {
         let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
         let past = Past { seen: self.seen.told(), errors: self.errors.told() };
         let (policy, past) = (self.policy.text().cloned(), message::body(&past));
-        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, doors, callers, guests, entering, policy, past }
+        let (started_ms, served, next_id, limits) = (self.started_ms, self.served, self.next_id, self.context.limits);
+        Saved { release, reload_asked, started_ms, served, next_id, limits, listener, doors, callers, guests, entering, policy, past }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
