@@ -414,7 +414,7 @@ impl Daemon {
             self.abandon_reload("the new binary did not answer in time");
         }
         for id in self.guests.silent(now) {
-            log::warn!(op_id:% = op_text(None); "a container's guest does not answer; another takes its place");
+            log::warn!(op_id = None::<OpId>; "a container's guest does not answer; another takes its place");
             self.on_gone(id);
         }
         let idle = self.callers.is_empty();
@@ -442,7 +442,7 @@ impl Daemon {
             && let State::Greeting { until } = caller.session.state()
             && until <= now
         {
-            log::warn!(op_id:% = op_text(caller.op); "refused: a caller sent no whole request in time");
+            log::warn!(op_id = caller.op; "refused: a caller sent no whole request in time");
         }
     }
 
@@ -504,8 +504,4 @@ fn adopt_listener(saved: &SavedListener) -> Result<Listener> {
     let socket = files::adopt(saved.fd).map_err(|e| Error::io("take over the listening socket", &e))?;
     let file = saved.file.map(|(device, inode)| FileId { device, inode });
     Listener::adopt(socket, Path::new(OsStr::from_bytes(&saved.path)).to_path_buf(), file)
-}
-
-fn op_text(op: Option<OpId>) -> String {
-    op.map_or_else(|| "none".to_string(), |op| op.to_string())
 }

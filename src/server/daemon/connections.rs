@@ -6,7 +6,7 @@ use crate::proto::channel::{Channel, Filled};
 use crate::proto::frame;
 use crate::proto::message::{self, Code, Message, Refusal};
 use crate::server::caller::Caller;
-use crate::server::daemon::{Daemon, op_text};
+use crate::server::daemon::Daemon;
 use crate::server::listener::Listener;
 use crate::server::session::Event;
 use crate::sys::files::FileId;
@@ -179,7 +179,7 @@ impl Daemon {
         if let Some(channel) = &caller.channel
             && channel.unread() > 0
         {
-            log::warn!(op_id:% = op_text(caller.op); "a caller left in the middle of a request ({})", counted(channel.unread(), "byte"));
+            log::warn!(op_id = caller.op; "a caller left in the middle of a request ({})", counted(channel.unread(), "byte"));
         }
         caller.channel = None;
         // Nobody will take it any more; kept, it would hold up a command that nobody reads.
@@ -224,12 +224,12 @@ impl Daemon {
             && channel.send(message, caller.op, fds).is_err()
         {
             // Its end will be read where all ends are.
-            log::debug!(op_id:% = op_text(caller.op); "the caller is gone");
+            log::debug!(op_id = caller.op; "the caller is gone");
         }
         if let Some(channel) = &caller.channel
             && channel.unsent() > MAX_UNSENT_BYTES
         {
-            log::warn!(op_id:% = op_text(caller.op); "a caller reads nothing; it is taken for gone");
+            log::warn!(op_id = caller.op; "a caller reads nothing; it is taken for gone");
             channel.break_off();
         }
     }
@@ -240,7 +240,7 @@ impl Daemon {
             && channel.release().is_err()
         {
             // Its end will be read where all ends are.
-            log::debug!(op_id:% = op_text(caller.op); "the caller is gone");
+            log::debug!(op_id = caller.op; "the caller is gone");
         }
     }
 

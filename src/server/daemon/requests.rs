@@ -9,7 +9,7 @@ use crate::proto::channel::Frame;
 use crate::proto::frame;
 use crate::proto::message::{self, Code, Refusal, Run, kind};
 use crate::server::caller::Caller;
-use crate::server::daemon::{Daemon, op_text};
+use crate::server::daemon::Daemon;
 use crate::server::plan;
 use crate::server::policy::Granted;
 use crate::server::session::{Event, State, Terms};
@@ -92,8 +92,7 @@ impl Daemon {
             kind::Hello => {
                 let hello: message::Hello<'_> = message::decode(body)?;
                 if let Some(finding) = checks::daemon::release(&shown(hello.container.0), &shown(hello.release.as_bytes()), self.options.release, Mend::Run(&[])) {
-                    let op = op_text(self.callers.get(id).and_then(|c| c.op));
-                    log::warn!(op_id:% = op; "{}", finding.what);
+                    log::warn!(op_id = self.callers.get(id).and_then(|c| c.op); "{}", finding.what);
                 }
                 self.heed(id, hello.container.0);
                 let (accepted, rejected) = self.granted(id).judge(&hello.capabilities);
@@ -176,7 +175,7 @@ impl Daemon {
             return Err(Refusal::new(Code::BadRequest, "one connection runs one command"));
         }
         let op = *caller.op.get_or_insert_with(|| OpId::from_random(files::random()));
-        log::debug!(op_id:% = op, container = shown(container).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
+        log::debug!(op_id = op, container = shown(container).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
         (caller.name, caller.directory, caller.capability) = (name, directory, run.capability);
         self.seen.note(container, caller.since_ms);
         caller.request_bytes = frame.bytes().len();
@@ -220,8 +219,8 @@ impl Daemon {
                 log::Level::Info
             };
             match caller.container.as_deref() {
-                None => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text),
-                Some(name) => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(), container = name; "refused: {}", refusal.text),
+                None => log::log!(level, op_id = caller.op, code = refusal.code.word(); "refused: {}", refusal.text),
+                Some(name) => log::log!(level, op_id = caller.op, code = refusal.code.word(), container = name; "refused: {}", refusal.text),
             }
             self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text, caller.container.clone());
         }
