@@ -113,7 +113,7 @@ pub fn run(call: &Call, before: &Before, word: &OsStr, rest: Vec<OsString>, all:
             };
             let other: Option<&dyn Fn(Vec<OsString>) -> Result<End>> = if before.delegate { Some(&other) } else { None };
             if other.is_none() {
-                log::info!(op_id:% = call.op; "running here, as asked for");
+                log::info!(op_id = call.op; "running here, as asked for");
             }
             if word == "status" { overview::run(call, after(0), other) } else { doctor::run(call, after(0), other) }
         }
@@ -126,18 +126,18 @@ pub fn run(call: &Call, before: &Before, word: &OsStr, rest: Vec<OsString>, all:
 /// bridge. `directory` is given where ours does not matter. What runs here is told which side that is.
 fn on_host(call: &Call, before: &Before, all: &[OsString], directory: Option<&[u8]>, here: impl FnOnce(Side) -> Result<End>) -> Result<End> {
     if !before.delegate {
-        log::info!(op_id:% = call.op; "running here, as asked for");
+        log::info!(op_id = call.op; "running here, as asked for");
         return here(container::side(&call.invocation));
     }
     let args: Vec<std::ffi::CString> = std::iter::once(c"bkt".to_owned()).chain(all.iter().filter_map(|a| std::ffi::CString::new(a.as_bytes()).ok())).collect();
     let args: Vec<&CStr> = args.iter().map(std::ffi::CString::as_c_str).collect();
     let command = Command { args: shim::joined(&args), directory: directory.map(<[u8]>::to_vec), not_on_own_side: true, ..Command::default() };
-    log::info!(op_id:% = call.op; "asking the host's bkt through the daemon");
+    log::info!(op_id = call.op; "asking the host's bkt through the daemon");
     match shim::ask(call, &command)? {
         Asked::Ended(end) => Ok(end),
         Asked::Here(missing) => {
             let why = missing.map_or_else(String::new, |(path, _)| format!("no daemon at {}; ", path.display()));
-            log::info!(op_id:% = call.op; "{why}this is the host: running here");
+            log::info!(op_id = call.op; "{why}this is the host: running here");
             here(Side::Host)
         }
         Asked::NoDaemon(missing) => Err(shim::become_bridge(call, &args, &missing)),

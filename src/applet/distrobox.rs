@@ -112,7 +112,7 @@ fn by_guest(program: &CStr, container: &str, call: &Call) -> Result<Option<End>>
         Outcome::Ended(end) => Ok(Some(end)),
         Outcome::SameSide => Ok(None),
         Outcome::NoDaemon { why, .. } => {
-            log::info!(op_id:% = call.op; "{container} is not entered by its guest daemon: {}", reason(&why));
+            log::info!(op_id = call.op; "{container} is not entered by its guest daemon: {}", reason(&why));
             Ok(None)
         }
     }
@@ -140,7 +140,7 @@ pub fn by_tool(name: &str, container: &str, program: &CStr, args: &[&CStr], call
     let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
     let entry = Entry { container, program, args, env: &env, directory: &directory, user: process::user(), at_terminal: is_terminal(0) && is_terminal(1) };
     let (file, args) = enter::entering(&tool, &entry);
-    log::info!(op_id:% = call.op; "entering {container} by {} for {name}", tool.to_string_lossy());
+    log::info!(op_id = call.op; "entering {container} by {} for {name}", tool.to_string_lossy());
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     let error = process::exec(&file, &args, &env);
     Error::with_code(format!("{name}: cannot execute {}: {}", file.to_string_lossy(), reason(&error)), exit::CANNOT_EXECUTE)

@@ -158,6 +158,7 @@ impl Daemon {
         files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
         files::unblock_standard_error();
         files::close_all_on_exec();
+        let started_with = process::limits();
         let descriptor_limit = process::raise_descriptor_limit();
         signals::reset_all();
         let inheritance = process::inheritance();
@@ -201,6 +202,7 @@ impl Daemon {
             own_executable,
             root: files::file_id(c"/").map_err(|e| Error::io("look at /", &e))?,
             inheritance,
+            limits: saved.as_ref().map_or(started_with, |saved| saved.limits),
             own_names: options.own_names.clone(),
             interceptors,
         };
@@ -413,7 +415,7 @@ impl Daemon {
             self.abandon_reload("the new binary did not answer in time");
         }
         for id in self.guests.silent(now) {
-            log::warn!(op_id:% = op_text(None); "a container's guest does not answer; another takes its place");
+            log::warn!(op_id = None::<OpId>; "a container's guest does not answer; another takes its place");
             self.on_gone(id);
         }
         let idle = self.callers.is_empty();
@@ -441,7 +443,7 @@ impl Daemon {
             && let State::Greeting { until } = caller.session.state()
             && until <= now
         {
-            log::warn!(op_id:% = op_text(caller.op); "refused: a caller sent no whole request in time");
+            log::warn!(op_id = caller.op; "refused: a caller sent no whole request in time");
         }
     }
 
@@ -503,8 +505,4 @@ fn adopt_listener(saved: &SavedListener) -> Result<Listener> {
     let socket = files::adopt(saved.fd).map_err(|e| Error::io("take over the listening socket", &e))?;
     let file = saved.file.map(|(device, inode)| FileId { device, inode });
     Listener::adopt(socket, Path::new(OsStr::from_bytes(&saved.path)).to_path_buf(), file)
-}
-
-fn op_text(op: Option<OpId>) -> String {
-    op.map_or_else(|| "none".to_string(), |op| op.to_string())
 }

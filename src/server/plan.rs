@@ -10,7 +10,7 @@ use crate::proto::capability::Capability;
 use crate::proto::message::{Bytes, Code, Refusal, Run, Stream, Terminal};
 use crate::sys::files::FileId;
 use crate::sys::launch::{Elsewhere, Place, Plan, Stage, Strings};
-use crate::sys::process::{Inheritance, Limit};
+use crate::sys::process::{Inheritance, LIMITS, Limit};
 use crate::sys::{files, signals, terminal};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -24,6 +24,9 @@ pub const MAX_EXTRA_NUMBER: u16 = 255;
 
 /// What `execve(2)` takes at the most, arguments and environment and a pointer to each: three quarters of 8 MiB, whatever the stack.
 const MAX_EXEC_BYTES: usize = 6 * 1024 * 1024;
+
+/// The longest path with its NUL, limits.h.
+const PATH_MAX: usize = libc::PATH_MAX as usize;
 
 /// The name by which our executable does what a capability is for.
 const PERFORMER: &str = "bkt-perform";
@@ -42,6 +45,9 @@ pub struct Context {
     pub own_file: FileId,
     pub root: FileId,
     pub inheritance: Inheritance,
+    /// The limits that it was started with, for what it does itself: that of descriptors it has raised, and programs that use select(2)
+    /// or close all that could be open want no more than they are used to.
+    pub limits: [Limit; LIMITS],
     /// Names that mean this executable itself, not a command that a shim stands for.
     pub own_names: Vec<&'static str>,
     /// In a guest: the directory of links to this executable by which a container reaches capabilities of the host.
@@ -102,6 +108,9 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     }
     if run.directory.0.contains(&0) {
         return bad("the directory contains a NUL byte".into());
+    }
+    if run.directory.0.len() >= PATH_MAX {
+        return bad(format!("the directory's path is longer than {} bytes, and nobody can enter it by that", PATH_MAX - 1));
     }
     if let Some(number) = run.extra.iter().find(|n| !(3..=MAX_EXTRA_NUMBER).contains(n)) {
         return bad(format!("descriptor {number} cannot be passed; 3 to {MAX_EXTRA_NUMBER} can"));
@@ -187,7 +196,7 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, bou
         streams,
         extra,
         place,
-        inheritance: within(run.inheritance, context.inheritance),
+        inheritance: within(run.inheritance, context.limits),
         own: context.inheritance,
         on_parent_death,
         cgroup: None,
@@ -226,7 +235,7 @@ fn performance<'a>(run: &Run<'_>, words: &'a [u8], depth: &'a [u8], context: &Co
         streams: run.streams,
         extra: run.extra.clone(),
         terminal: None,
-        inheritance: context.inheritance,
+        inheritance: Inheritance { limits: context.limits, ..context.inheritance },
         detach: false,
         not_on_root: None,
         container: Bytes(b""),
@@ -269,9 +278,9 @@ fn open_pty(wanted: Terminal, caller: Option<(OwnedFd, Terminal)>) -> io::Result
 }
 
 /// KILL and STOP cannot be ignored, whatever a caller claims; a caller that sent no limits gets ours.
-fn within(wanted: Inheritance, own: Inheritance) -> Inheritance {
+fn within(wanted: Inheritance, own: [Limit; LIMITS]) -> Inheritance {
     let none = wanted.limits.iter().all(|limit| *limit == Limit::default());
-    let limits = if none { own.limits } else { wanted.limits };
+    let limits = if none { own } else { wanted.limits };
     Inheritance { limits, ignored: wanted.ignored.without(signals::KILL).without(signals::STOP), ..wanted }
 }
 

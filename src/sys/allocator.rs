@@ -16,8 +16,9 @@ use std::sync::{Mutex, MutexGuard};
 const LARGE_BYTES: usize = 128 * 1024;
 /// Mappings begin at a page; whatever wants more of its address is nobody here.
 const PAGE_BYTES: usize = 4096;
-/// What the executable brings along: more than a client ever needs, or a daemon that runs a few commands at once.
-const ARENA_BYTES: usize = 128 * 1024;
+/// What the executable brings along: more than a client ever needs, or a daemon that runs a few commands at once. What a rush has
+/// touched of it stays; what is mapped for a rush goes back.
+const ARENA_BYTES: usize = 64 * 1024;
 /// What is mapped at the least when that is used up.
 const SEGMENT_BYTES: usize = 64 * 1024;
 /// What a daemon at rest keeps at hand for the next commands.

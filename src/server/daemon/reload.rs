@@ -6,7 +6,7 @@ use crate::process::environment;
 use crate::proto::channel::Channel;
 use crate::proto::message::{self, Code, Past, Refusal};
 use crate::server::caller::{Caller, Child};
-use crate::server::daemon::{Daemon, LAST_WORDS_MS, NOT_ITSELF, STATE_UNDERSTOOD, op_text};
+use crate::server::daemon::{Daemon, LAST_WORDS_MS, NOT_ITSELF, STATE_UNDERSTOOD};
 use crate::server::errors::Errors;
 use crate::server::guests::Guests;
 use crate::server::listener::Listener;
@@ -157,7 +157,7 @@ impl Daemon {
         let stuck = |c: &Caller| c.channel.as_ref().is_some_and(Channel::has_unsent_descriptors);
         let stuck: Vec<u64> = self.callers.iter().filter(|(_, c)| stuck(c)).map(|(id, _)| id).collect();
         for id in stuck {
-            log::warn!(op_id:% = op_text(self.callers.get(id).and_then(|c| c.op)); "a caller reads nothing; it is taken for gone");
+            log::warn!(op_id = self.callers.get(id).and_then(|c| c.op); "a caller reads nothing; it is taken for gone");
             self.on_gone(id);
         }
         for rival in self.guests.rivals() {
@@ -196,7 +196,8 @@ impl Daemon {
         let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
         let past = Past { seen: self.seen.told(), errors: self.errors.told() };
         let (policy, past) = (self.policy.text().cloned(), message::body(&past));
-        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, doors, callers, guests, entering, policy, past }
+        let (started_ms, served, next_id, limits) = (self.started_ms, self.served, self.next_id, self.context.limits);
+        Saved { release, reload_asked, started_ms, served, next_id, limits, listener, doors, callers, guests, entering, policy, past }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {
