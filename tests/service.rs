@@ -239,7 +239,7 @@ fn what_is_in_the_way_is_said_and_left() {
     fails("bkt admin daemon install", &["by hand", "bkt admin daemon stop", "nothing was changed"]);
     user.ok(&format!("test ! -e {unit} && bkt admin daemon stop"));
 
-    assert!(user.ok("bkt admin daemon install --dry-run").starts_with("would: write "));
+    assert!(user.ok("bkt admin daemon install --dry-run").starts_with("would write "));
     user.ok(&format!("test ! -e {unit} && bkt admin daemon install"));
     user.ok(&format!("echo '# mine' >>{unit}"));
     fails("bkt admin daemon install", &["changed by somebody", "systemctl --user edit", "--force"]);

@@ -102,7 +102,12 @@ pub fn other_runs(call: &Call, status: &ask::Status) -> usize {
 pub fn perform(call: &Call, facts: &Facts, steps: &[Step], typed: &Typed) -> Result<End> {
     for step in steps {
         if typed.dry_run {
-            output::print(&format!("would: {}\n", step.describe()));
+            let verb = match step {
+                Step::Systemctl(_) | Step::Stop => "would run ",
+                Step::Say(_) => "",
+                _ => "would ",
+            };
+            output::print(&format!("{verb}{}\n", step.describe()));
             continue;
         }
         // Said before it is done: some take their time, and one may end us.

@@ -179,8 +179,8 @@ fn install(call: &Call, typed: &Typed) -> Result<End> {
     let changes = there.iter().filter(|(wanted, there)| *there != wanted.is);
     if typed.done.dry_run {
         let verb = |there: &str| if there == NOTHING { "make" } else { "replace" };
-        let mut text: String = changes.clone().map(|(wanted, there)| format!("would: {} {}\n", verb(there), wanted.path)).collect();
-        text.extend(gone.iter().map(|entry| format!("would: take away {}\n", entry.path)));
+        let mut text: String = changes.clone().map(|(wanted, there)| format!("would {} {}\n", verb(there), wanted.path)).collect();
+        text.extend(gone.iter().map(|entry| format!("would take away {}\n", entry.path)));
         output::print(&text);
     } else {
         let changed = changes.count();
@@ -222,7 +222,7 @@ fn install(call: &Call, typed: &Typed) -> Result<End> {
     }
     let begun = |(_, steps, _): &(Facts, Vec<Step>, Wanted)| steps.iter().any(|step| matches!(step, Step::Start | Step::Systemctl(["restart" | "reload", ..])));
     if is_new && !service.as_ref().is_some_and(begun) && matches!(ask::status(&call.sockets(), call.op)?, Found::Running(_)) {
-        output::print(&if typed.done.dry_run { "would: reload the daemon\n".into() } else { ask::reload(&call.sockets(), call.op)? });
+        output::print(&if typed.done.dry_run { "would reload the daemon\n".into() } else { ask::reload(&call.sockets(), call.op)? });
     }
     drop(held);
     let path = call.invocation.var("PATH").unwrap_or_default();
@@ -342,7 +342,7 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
         && fs::read_link(format!("/proc/{}/exe", daemon.pid)).is_ok_and(|exe| exe == bkt)
         && !of(&bkt).is_some_and(Entry::stays)
     {
-        steps.push(Step::Say(format!("stopping the daemon, and what it runs: {}", counted(daemon.running, "command"))));
+        steps.push(Step::Say(plan::ends_with_it(daemon)));
         steps.push(Step::Stop);
     }
     // Through the daemon, it is stopped last: we are one of its commands.
@@ -357,10 +357,10 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
             let what = match how {
                 Back::Nothing => continue,
                 Back::Remove => "take away",
-                Back::File | Back::Link => "give back what was before",
-                Back::Changed => "leave, for it was changed since",
+                Back::File | Back::Link => "give back what was before as",
+                Back::Changed => "leave, as it was changed since,",
             };
-            output::print(&format!("would: {what}: {}\n", entry.path));
+            output::print(&format!("would {what} {}\n", entry.path));
         } else if take_back(entry)? == Back::Changed {
             changed.push_str(&format!(" {}", entry.path));
         }
@@ -374,7 +374,7 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
     }
     for path in &later {
         if typed.done.dry_run {
-            output::print(&format!("would: take away: {}\n", path.display()));
+            output::print(&format!("would take away {}\n", path.display()));
         } else {
             fs::remove_file(path).map_err(|e| Error::io(format!("remove {}", path.display()), &e))?;
             // Where the last of the commands of other names lay.
@@ -421,7 +421,9 @@ fn do_steps(call: &Call, facts: &Facts, steps: &[Step], typed: &Typed) -> Result
     let by_unit = matches!(&facts.manager, Manager::Systemd(unit) if facts.daemon.as_ref().is_some_and(|daemon| daemon.pid == unit.main_pid));
     for step in steps {
         match &facts.daemon {
-            Some(daemon) if *step == Step::Stop && !by_unit && !typed.done.dry_run => {
+            // Said before, in a sentence.
+            Some(_) if *step == Step::Stop && !by_unit && typed.done.dry_run => {}
+            Some(daemon) if *step == Step::Stop && !by_unit => {
                 ask::stop(&call.sockets(), call.op)?;
                 service::wait_for_end(daemon.pid)?;
             }

@@ -155,13 +155,18 @@ pub fn uninstall(facts: &Facts) -> Result<Vec<Step>> {
         // Last: whoever runs this through that very daemon is ended with it.
         if unit.state != "inactive" {
             if let Some(daemon) = facts.daemon.as_ref().filter(|d| d.running > 0) {
-                steps.push(Step::Say(format!("stopping the daemon, and what it runs: {}", counted(daemon.running, "command"))));
+                steps.push(Step::Say(ends_with_it(daemon)));
             }
             steps.push(Step::Stop);
         }
         steps.push(Step::Systemctl(&["daemon-reload"]));
     }
     Ok(steps)
+}
+
+/// Said before a daemon is stopped.
+pub fn ends_with_it(daemon: &Daemon) -> String {
+    format!("the daemon is stopped, and with it what it runs: {}", counted(daemon.running, "command"))
 }
 
 #[cfg(test)]
