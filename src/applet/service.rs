@@ -90,7 +90,9 @@ pub fn look(call: &Call, force: bool, found: Found) -> Result<Facts> {
         Found::Stale(_) | Found::Nothing(_) | Found::Reserved(_) => None,
     };
     let (unit_text, autostart_text) = (facts::text_of(&files.unit)?, facts::text_of(&files.autostart)?);
-    Ok(Facts { manager: facts::manager(&call.invocation), files, unit_text, autostart_text, daemon, release: RELEASE, force })
+    let made = |text: &Option<String>, path| text.as_deref().map_or_else(|| facts::missing_directories(path), unit::directories);
+    let directories = (made(&unit_text, &files.unit), made(&autostart_text, &files.autostart));
+    Ok(Facts { manager: facts::manager(&call.invocation), files, unit_text, autostart_text, directories, daemon, release: RELEASE, force })
 }
 
 /// What the daemon runs, less this command itself where it came that way.

@@ -291,10 +291,17 @@ fn with_directories(paths: Vec<Wanted>, record: &Path) -> Result<Vec<Wanted>> {
 fn service_of(call: &Call, force: bool, bkt: &Path) -> Result<Option<(Facts, Vec<Step>, Wanted)>> {
     let mut facts = service::look(call, force, ask::status(&call.sockets(), call.op)?)?;
     facts.files.bkt = bkt.to_path_buf();
+    // The record has those that are made now.
+    if facts.unit_text.is_none() {
+        facts.directories.0 = 0;
+    }
+    if facts.autostart_text.is_none() {
+        facts.directories.1 = 0;
+    }
     let (path, text, there) = match &facts.manager {
         Manager::None => return Ok(None),
-        Manager::Desktop => (&facts.files.autostart, unit::autostart(bkt)?, &facts.autostart_text),
-        Manager::Systemd(_) | Manager::Unreachable(_) => (&facts.files.unit, unit::unit(bkt)?, &facts.unit_text),
+        Manager::Desktop => (&facts.files.autostart, unit::autostart(bkt, facts.directories.1)?, &facts.autostart_text),
+        Manager::Systemd(_) | Manager::Unreachable(_) => (&facts.files.unit, unit::unit(bkt, facts.directories.0)?, &facts.unit_text),
     };
     let ours = unit::judge(there.as_deref(), &text) == unit::Found::Older;
     let file = Wanted { path: install::text_of(path)?, is: install::file(text.as_bytes()), copy: None, ours };
