@@ -201,6 +201,10 @@ fn the_doctor_finds_what_is_wrong_with_the_unit_and_the_first_command_it_names_m
         assert!(after.ends_with("all is well\n"), "{after}");
     };
     mends("", "no daemon is running", "bkt admin daemon install");
+    user.ok("bkt admin daemon uninstall; systemctl --user mask --quiet bkt-hostd");
+    assert!(text(&user.sh("bkt admin daemon install").stderr).contains("is masked: nothing may start it"));
+    assert_eq!(text(&user.sh("bkt doctor").stdout).matches("mend: ").count(), 1);
+    mends("", "and the unit bkt-hostd.service is masked", "systemctl --user unmask bkt-hostd.service && bkt admin daemon install");
     user.ok("systemctl --user disable --quiet bkt-hostd");
     mends("", "is not enabled", "systemctl --user enable bkt-hostd.service");
     user.ok("systemctl --user stop bkt-hostd");

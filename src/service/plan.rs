@@ -51,6 +51,9 @@ pub fn install(facts: &Facts) -> Result<Vec<Step>> {
 }
 
 fn install_unit(facts: &Facts, unit: &Unit) -> Result<Vec<Step>> {
+    if unit.enabled == "masked" {
+        return Err(Error::new(format!("the unit {UNIT} is masked: nothing may start it; first: systemctl --user unmask {UNIT}; nothing was changed")));
+    }
     if let Some(daemon) = &facts.daemon
         && daemon.pid != unit.main_pid
     {
