@@ -671,6 +671,37 @@ fn a_supervisor_is_told_of_readiness_reloads_and_the_end() {
     assert!(hear(&notify).contains("STOPPING=1"));
 }
 
+/// Fills a supervisor's queue; how many it took.
+fn fill(path: &Path) -> usize {
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    (0..).take_while(|_| other.send_to(b"WATCHDOG=1", path).is_ok()).count()
+}
+
+#[test]
+fn a_supervisor_that_has_no_room_is_not_waited_for_and_told_later() {
+    let dir = TempDir::new();
+    let (path, socket) = (dir.0.join("notify"), dir.0.join("bkt/host.sock"));
+    let notify = UnixDatagram::bind(&path).unwrap();
+    let heard_after = |others: usize| {
+        (0..others).for_each(|_| drop(hear(&notify)));
+        hear(&notify)
+    };
+    let others = fill(&path);
+    assert!(others > 0);
+    let running = Running::start(daemon(&dir.0).env("NOTIFY_SOCKET", &path), &socket);
+    assert_asleep(running.0.id());
+    assert!(heard_after(others).contains("READY=1"));
+    let others = fill(&path);
+    stdout(client(&socket, &["admin", "daemon", "reload"]).output().unwrap());
+    let word = heard_after(others);
+    assert!(word.contains("READY=1") || word.contains("RELOADING=1") && hear(&notify).contains("READY=1"), "{word}");
+    fill(&path);
+    running.signal(libc::SIGTERM);
+    let (status, said) = running.end();
+    assert!(status.success() && said.is_empty(), "{status}: {said}");
+}
+
 #[test]
 fn a_reload_that_fails_is_over_for_the_supervisor_too() {
     let dir = TempDir::new();
