@@ -1218,6 +1218,13 @@ fn warnings_are_not_part_of_a_normal_day() {
         let mut terminal = Terminal::run(&mut host.sh(script));
         let _ = terminal.wait();
     }
+    // A stop, and that its caller goes on: nobody does before everybody has stopped.
+    for terminal in ["--no-pty", "--pty"] {
+        let mut client = host.bkt(["admin", "daemon", "exec", terminal, "--", "sh", "-c", "kill -STOP $$; exit 5"]).spawn().unwrap();
+        eventually("the client has stopped with its command", || state(client.id()) == Some('T'));
+        kill(client.id(), libc::SIGCONT);
+        assert_eq!(client.wait().unwrap().code(), Some(5), "{terminal}");
+    }
     host.signal_daemon(libc::SIGHUP);
     reloaded(&host, 1);
     assert_eq!(warnings(&host), Vec::<String>::new());
