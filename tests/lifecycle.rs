@@ -1148,6 +1148,37 @@ fn the_names_of_the_executable() {
 }
 
 #[test]
+fn help_is_had_of_every_command_where_there_is_no_daemon() {
+    let bkt = |words: &[&str]| client(Path::new("/no/such/socket"), words).env("PATH", "/nowhere").output().unwrap();
+    for (command, own) in [
+        ("status", "bkt runs the host's commands"),
+        ("admin daemon stop", "bkt runs the host's commands"),
+        ("admin daemon run", "Usage: bkt-hostd"),
+        ("admin daemon exec", "Usage: bkt admin daemon exec"),
+        ("admin daemon uninstall", "Usage: bkt admin daemon install"),
+        ("admin system status", "Usage: bkt admin system"),
+        ("doctor", "Usage: bkt doctor"),
+        ("enter dev", "Usage: bkt enter"),
+        ("log -f", "Usage: bkt log"),
+        ("man", "Usage: bkt man"),
+        ("shim add", "Usage: bkt shim COMMAND"),
+        ("shim init", "Usage: bkt shim init"),
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let shown = stdout(bkt(&[&["help"], &words[..]].concat()));
+        assert!(shown.starts_with(own), "{command}: {shown}");
+        for option in ["--help", "-h"] {
+            assert_eq!(stdout(bkt(&[&words[..], &[option]].concat())), shown, "{command} {option}");
+        }
+    }
+    // Another command's is that command's.
+    for words in [&["enter", "dev", "--", "ls", "--help"][..], &["admin", "daemon", "exec", "--", "ls", "-h"], &["man", "ls", "--help"]] {
+        let output = bkt(words);
+        assert!(output.status.code() == Some(125) && text(&output.stderr).contains("/no/such/socket"), "{words:?}: {output:?}");
+    }
+}
+
+#[test]
 fn a_shims_name_as_first_argument_is_that_shim() {
     let host = Host::start_with(|command| {
         let path = command.get_envs().find(|(k, _)| *k == OsStr::new("PATH")).unwrap().1.unwrap().to_str().unwrap().to_string();

@@ -35,10 +35,6 @@ pub fn enter(call: &Call, args: Vec<OsString>, through_host: Option<&dyn Fn() ->
     let wrong = |text: &str| usage(text, "bkt enter");
     let at = args.iter().position(|a| a == "--").unwrap_or(args.len());
     let mut options = args[..at].to_vec();
-    if options.iter().any(|a| a == "--help" || a == "-h") {
-        output::print(ENTER_HELP);
-        return Ok(End::Code(0));
-    }
     if options.first().is_none_or(|name| name.is_empty() || name.as_bytes().starts_with(b"-")) {
         return Err(wrong("enter wants the name of a container; 'bkt ps' lists them"));
     }

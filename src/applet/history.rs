@@ -64,10 +64,6 @@ pub fn run(call: &Call, args: Vec<OsString>) -> Result<End> {
                 wanted.op = Some(op.to_string());
             }
             Arg::Long("since") => wanted.since = since(&parser.value().and_then(|v| v.string()).map_err(wrong)?, logging::unix_seconds())?,
-            Arg::Short('h') | Arg::Long("help") => {
-                output::print(HELP);
-                return Ok(End::Code(0));
-            }
             other => return Err(wrong(other.unexpected())),
         }
     }

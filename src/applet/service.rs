@@ -20,7 +20,7 @@ const ANSWER_MS: u64 = 10_000;
 /// Between two looks.
 const LOOK_MS: u64 = 50;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt admin daemon install [--force] [--dry-run]
        bkt admin daemon uninstall [--force] [--dry-run]
 
@@ -40,7 +40,7 @@ pub struct Typed {
 }
 
 pub fn install(call: &Call, args: Vec<OsString>) -> Result<End> {
-    let Some(typed) = read(args)? else { return Ok(End::Code(0)) };
+    let typed = read(args)?;
     let facts = look(call, typed.force, ask::status(&call.sockets(), call.op)?)?;
     if facts.manager == Manager::None {
         output::print(&unit::by_hand(&facts.files.bkt));
@@ -49,7 +49,7 @@ pub fn install(call: &Call, args: Vec<OsString>) -> Result<End> {
 }
 
 pub fn uninstall(call: &Call, args: Vec<OsString>) -> Result<End> {
-    let Some(typed) = read(args)? else { return Ok(End::Code(0)) };
+    let typed = read(args)?;
     // One that is ending, or stopped, must not keep us from it.
     let found = ask::status(&call.sockets(), call.op).unwrap_or(Found::Nothing(PathBuf::new()));
     let facts = look(call, typed.force, found)?;
@@ -65,21 +65,17 @@ pub fn uninstall(call: &Call, args: Vec<OsString>) -> Result<End> {
     Ok(End::Code(0))
 }
 
-fn read(args: Vec<OsString>) -> Result<Option<Typed>> {
+fn read(args: Vec<OsString>) -> Result<Typed> {
     let mut typed = Typed::default();
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(|e| usage(e, "bkt admin daemon install"))? {
         match arg {
             Arg::Long("force") => typed.force = true,
             Arg::Long("dry-run") => typed.dry_run = true,
-            Arg::Long("help") | Arg::Short('h') => {
-                output::print(HELP);
-                return Ok(None);
-            }
             other => return Err(usage(other.unexpected(), "bkt admin daemon install")),
         }
     }
-    Ok(Some(typed))
+    Ok(typed)
 }
 
 /// All that the plans are made from.
