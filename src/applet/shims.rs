@@ -26,11 +26,12 @@ Usage: bkt shim COMMAND
   add NAME --host [CMD]             the host's command, in containers; CMD where its name differs (docker --host podman)
   add NAME --host-only [--source P] the program itself: a plain link in ~/.local/bin
   remove NAME… [--mode MODE]        takes shims out of the manifest, and their links away
-  list [--json]                     what is declared
+  list [--json]                     those that are declared, and those that come with bkt
   sync [--prune]                    makes the links as declared; with --prune takes away those of ours that are not
   capture [DIR…]                    declares what is there: scripts of distrobox-export, links into ~/.cargo, ~/.proto and
                                       others of their kind, script shims; also in further directories
   check [--json]                    says what is not as declared; exit status 1 if there is anything
+  init bash|zsh|fish                code for that shell's start-up file; 'bkt shim init --help'
 
   --dry-run     write nothing, say what would be done (add, remove, sync, capture)
   --force       also replace files that are not ours (add, sync)

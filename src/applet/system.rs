@@ -29,18 +29,19 @@ use std::path::{Path, PathBuf};
 pub const HELP: &str = "\
 Usage: bkt admin system COMMAND
 
-  install [--prefix DIR]    from this executable, wherever it lies: bkt and its names, shim links, the daemon as a service, and
-      [--files DIR]           man pages and completions, which lie in man/ and completions/ of DIR (default: beside this
-      [--no-service]          executable, or above it); again it is an upgrade: the daemon is reloaded, no command ends
-  status [--json]           the record against what is there; exit status 1 if that differs, 3 if nothing is installed
-  restart [--force]         end the daemon and start it anew; --force also where commands run, which are ended
-  uninstall [--force]       everything as it was before
+  install [--prefix DIR] [--files DIR] [--no-service]
+                        from this executable, wherever it lies: bkt and its names, shim links, man pages, completions,
+                        and the daemon as a service; again it is an upgrade: the daemon is reloaded, no command ends
+  status [--json]       the record against what is there; exit status 1 if that differs, 3 if nothing is installed
+  restart [--force]     end the daemon and start it anew; --force also where commands run, which are ended
+  uninstall [--force]   everything as it was before
 
   --force     install: replace what is not ours; files are kept as NAME.before-bkt, and come back
               uninstall: also where somebody changed the unit, which is kept so
   --dry-run   say what would be done (install, restart, uninstall)
 
-The prefix is ~/.local by default; the record is $XDG_STATE_HOME/bkt/install.json.
+The prefix is ~/.local by default. Man pages and completions lie in man/ and completions/ of --files, by default beside
+this executable or above it. The record is $XDG_STATE_HOME/bkt/install.json.
 ";
 
 const SEE: &str = "bkt admin system";
@@ -543,6 +544,6 @@ fn restart(call: &Call, typed: &Typed) -> Result<End> {
             do_steps(call, &facts, &[Step::Say(text), Step::Stop, Step::Start], typed)
         }
         (_, None) if facts.autostart_text.is_some() => service::perform(call, &facts, &[Step::Start], &typed.done),
-        (_, None) => Err(Error::new("there is no daemon, and no service of it: bkt admin system install, or bkt admin daemon install")),
+        (_, None) => Err(Error::new("there is no daemon, and no service of it: 'bkt admin daemon install' makes one, or says how to start it")),
     }
 }

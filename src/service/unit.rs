@@ -76,6 +76,7 @@ pub fn by_hand(bkt: &Path) -> String {
         "\
 Neither systemd nor a desktop was found here that could start the daemon at login. What can:
 
+  you, now       {bkt} bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &
   your login     a line in ~/.profile:
                    {bkt} admin daemon status >/dev/null || setsid {bkt} bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &
   runit          ~/service/bkt-hostd/run, made executable, below a runsvdir of yours:
