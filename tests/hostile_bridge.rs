@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::boxed::{Boxed, Guest, enter, is_listed};
 use support::peer::{Account, Peer, assert_asleep, op, resident_kib, run};
-use support::{Client, Host, children, complaint, eventually, lives, stdout, text};
+use support::{AT_ONCE, Client, Host, children, complaint, eventually, lives, stdout, text};
 
 const DENY_BUT_UNAME: &str = r#"{"listeners": {"host": {"host_exec": {"default": "deny", "rules": [{"allow": "uname"}]}}}}"#;
 
@@ -117,7 +117,7 @@ fn thousands_who_want_to_be_guests_cost_little_and_claims_of_any_size_are_refuse
     rivals.iter().for_each(|rival| rival.say(&serve("dev"), None));
     let begun = Instant::now();
     assert!(host.sh("exit 0").status().unwrap().success());
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     first.expect(kind::Ping);
     first.say(&Pong {}, None);
     let mut refused = 0;
@@ -159,7 +159,7 @@ fn a_guest_that_never_reads_costs_its_callers_two_seconds_and_the_host_nothing_t
     }
     let begun = Instant::now();
     assert!(host.sh("exit 0").status().unwrap().success());
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     // In the middle of it the daemon is renewed.
     stdout(host.bkt(["admin", "daemon", "reload"]).output().unwrap());
     eventually("who was not passed on has been refused", || host.descriptors() < 100);
@@ -217,7 +217,7 @@ fn many_guests_that_are_silent_hold_up_the_list_no_longer_than_one() {
     let _dev = Guest::of(&host, "dev");
     let begun = Instant::now();
     let list = stdout(host.bkt(["--no-delegate", "ps"]).output().unwrap());
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     assert_eq!(list.matches("has not answered within 2 s").count(), silent.len(), "{list}");
     let dev = list.lines().find(|line| line.starts_with("dev ")).unwrap();
     assert!(dev.ends_with(" 0"), "who answers is heard: {dev}");
@@ -251,23 +251,25 @@ fn a_guests_words_do_nothing_to_the_terminal_of_who_lists_it_nor_its_name_to_a_s
 fn what_another_user_calls_conmon_takes_no_name_away() {
     let host = Host::start();
     let conmon = host.dir.0.join("conmon");
+    // Nobody else's on this machine.
+    let name = format!("bank-{}", std::process::id());
     program(&conmon, "cat");
     fs::set_permissions(&host.dir.0, fs::Permissions::from_mode(0o755)).unwrap();
     let start = |user: &str| {
         let mut command = Command::new("setpriv");
-        command.args([&format!("--reuid={user}"), "--clear-groups"]).arg(&conmon).args(["-n", "bank", "-c", &support::boxed::ID.repeat(4)]);
+        command.args([&format!("--reuid={user}"), "--clear-groups"]).arg(&conmon).args(["-n", &name, "-c", &support::boxed::ID.repeat(4)]);
         let started = Client(command.stdin(Stdio::piped()).spawn().unwrap());
         eventually("it has its name", || fs::read_to_string(format!("/proc/{}/comm", started.id())).unwrap() == "conmon\n");
         started
     };
     let theirs = start("65534");
-    drop(guest(&host, "bank"));
+    drop(guest(&host, &name));
     drop(theirs);
     // Whereas our own is podman's.
     let _ours = start("0");
     eventually("it is seen, a second later at most", || {
         let mut peer = Peer::connect(&host);
-        peer.say(&serve("bank"), None);
+        peer.say(&serve(&name), None);
         peer.answer().unwrap().kind == kind::Refused
     });
 }
@@ -332,7 +334,7 @@ fn no_path_leads_the_daemon_into_a_mount_that_never_answers() {
         peer.say(&Run { directory: Bytes(directory.as_bytes()), ..run(name.as_bytes()) }, op(1));
         let begun = Instant::now();
         assert!(host.sh("exit 0").status().unwrap().success());
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
         // It waits for ever to be executed, and goes with its caller.
         peer.expect(kind::Accepted);
     }

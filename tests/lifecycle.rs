@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use support::peer::{Account, assert_asleep, assert_says, warnings};
 use support::pty::Terminal;
-use support::{BKT, Host, TempDir, eventually, lives, number_in, pty, state, stdout, text};
+use support::{AT_ONCE, BKT, Host, PATIENCE, TempDir, eventually, lives, number_in, pty, state, stdout, text};
 
 /// A daemon in a directory of the test's own, not yet started.
 fn daemon(dir: &Path) -> Command {
@@ -177,7 +177,7 @@ fn a_live_daemons_socket_is_never_taken_not_even_while_it_is_stopped_or_swamped(
     let refused = client(&socket, &["admin", "daemon", "exec", "--", "true"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(125));
     assert_says(&refused.stderr, "overloaded or stopped");
-    assert!((1_500..3_500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((1_500..10_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     drop(waiting);
     first.signal(libc::SIGCONT);
     eventually("it serves as before", || serves(&socket));
@@ -287,7 +287,7 @@ fn sigterm_ends_an_idle_daemon_with_0_and_leaves_no_file() {
         running.signal(signal);
         let (status, said) = running.end();
         assert_eq!((status.code(), said.as_str()), (Some(0), ""));
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
         assert_eq!(files(&dir.0), Vec::<PathBuf>::new());
     }
 }
@@ -320,7 +320,7 @@ fn sigterm_ends_what_runs_within_its_grace_and_every_client_hears_of_it() {
     assert_eq!(refused.status.code(), Some(125), "nothing new is taken");
     eventually("the daemon has ended", || host.daemon.try_wait().unwrap().is_some());
     assert_eq!(host.daemon.wait().unwrap().code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
     for (name, pid) in ["a", "b", "c", "d", "e", "f"].iter().zip(pids) {
         assert!(!lives(pid), "{name} is left");
     }
@@ -642,7 +642,7 @@ fn a_daemon_that_ends_while_it_reloads_ends() {
 
 /// Words that a supervisor hears, one datagram each.
 fn hear(notify: &UnixDatagram) -> String {
-    notify.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    notify.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut word = [0; 1024];
     let length = notify.recv(&mut word).expect("a word to the supervisor");
     text(&word[..length])
@@ -909,10 +909,10 @@ fn a_thousand_commands_at_once_all_end_rightly_and_none_waits_for_another() {
     let go = host.dir.0.join("go");
     assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
     // A slow one first: nobody behind it waits for it.
-    let mut slow = host.sh("sleep 1; exit 2").spawn().unwrap();
+    let mut slow = host.sh("sleep 3; exit 2").spawn().unwrap();
     let begun = Instant::now();
     assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
-    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     assert!(slow.try_wait().unwrap().is_none());
 
     // All of them are there at one time: each waits for the same word.
@@ -920,7 +920,7 @@ fn a_thousand_commands_at_once_all_end_rightly_and_none_waits_for_another() {
     eventually("a thousand commands run", || status(&host)["running"].as_array().unwrap().iter().filter(|r| r["name"] == "sh").count() >= 1_000);
     let begun = Instant::now();
     assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     let word = File::options().read(true).write(true).open(&go).unwrap();
     (&word).write_all("go\n".repeat(1_000).as_bytes()).unwrap();
     for (n, mut child) in all.into_iter().enumerate() {
@@ -978,7 +978,7 @@ fn a_stopped_daemon_ends_its_clients_in_time_and_runs_nothing_for_them_later() {
         assert_says(&said, "has not answered within 2 s");
         assert_says(&said, "(op-");
     }
-    assert!((1_500..4_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((1_500..10_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     host.signal_daemon(libc::SIGCONT);
     assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
     pty::moment();
@@ -1010,7 +1010,7 @@ fn a_daemon_that_dies_ends_its_clients_at_once_and_hangs_up_on_their_commands() 
     assert_eq!(to_file.wait().unwrap().code(), Some(125));
     assert_eq!(to_pipe.wait().unwrap().code(), Some(125));
     assert_eq!(terminal.wait().code(), Some(125));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     drop(writer);
     let mut piped = Vec::new();
     reader.read_to_end(&mut piped).unwrap();

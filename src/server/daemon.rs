@@ -17,6 +17,7 @@ use crate::exit::End;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
+use crate::process::environment::Base;
 use crate::proto::message::{self, Code};
 use crate::server::caller::{Caller, Child};
 use crate::server::cgroups::Cgroups;
@@ -194,7 +195,7 @@ impl Daemon {
         let interceptors = guest.as_ref().map(|guest| guest.interceptors.clone());
         let place = listener.as_ref().map_or(&*options.socket, Listener::path);
         let context = Context {
-            env: options.env.clone(),
+            env: Base::new(options.env.clone()),
             path: options.path.clone(),
             shim_directories: options.shim_directories.clone(),
             refuge: files::c_path(&paths::refuge(place)).map_err(|e| Error::io("the socket's path", &e))?,

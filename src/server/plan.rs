@@ -4,7 +4,8 @@ use crate::error::counted;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
-use crate::process::{directory, environment, program};
+use crate::process::environment::{self, Base};
+use crate::process::{directory, program};
 use crate::proto::capability::Capability;
 use crate::proto::message::{Bytes, Code, Refusal, Run, Stream, Terminal};
 use crate::sys::files::FileId;
@@ -29,8 +30,8 @@ const PERFORMER: &str = "bkt-perform";
 
 /// What the server itself is made of, as far as its commands are concerned.
 pub struct Context {
-    /// Its own environment, as NUL-terminated strings.
-    pub env: Vec<u8>,
+    /// Its own environment.
+    pub env: Base,
     pub path: Vec<u8>,
     pub shim_directories: Vec<PathBuf>,
     /// The empty directory.
@@ -91,10 +92,12 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     if run.args.0.is_empty() {
         return bad("there is no command".into());
     }
-    // Before anything is made of them: a frame full of short strings would cost a hundred times its length.
+    // Before anything is made of them: a frame full of short strings would cost a hundred times its length. Those of most runs need
+    // not be counted.
     let strings = [run.args.0, run.env.0, run.set_env.0];
-    let needed: usize = strings.iter().map(|s| s.len() + size_of::<usize>() * environment::strings(s).count()).sum();
-    if needed > MAX_EXEC_BYTES {
+    let needed = |s: &&[u8]| s.len() + size_of::<usize>() * environment::strings(s).count();
+    let length: usize = strings.iter().map(|s| s.len()).sum();
+    if length > MAX_EXEC_BYTES / (1 + size_of::<usize>()) && strings.iter().map(needed).sum::<usize>() > MAX_EXEC_BYTES {
         return Err(Refusal::new(Code::NotExecutable, format!("{}: cannot execute: argument list too long", shown(name(run)))));
     }
     if run.directory.0.contains(&0) {

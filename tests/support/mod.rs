@@ -29,6 +29,10 @@ pub const BKT: &str = match option_env!("BKT_TESTED") {
 /// How long any condition may take to come true. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What is not held up by anybody: shorter than any time that the daemon gives to somebody who is silent (2 s and more), and long
+/// for a machine that is busy.
+pub const AT_ONCE: Duration = Duration::from_millis(1_900);
+
 /// A field of `/proc/PID/status`, without its name.
 pub fn status_field(pid: u32, name: &str) -> Option<String> {
     field_of(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, name)

@@ -58,7 +58,7 @@ impl Daemon {
             searched: false,
             ourselves: FileId::default(),
             args: Strings::new(b"bkt-hostd\0--check-state\x003\0".to_vec()),
-            env: Strings::new(self.context.env.clone()),
+            env: Strings::new(self.context.env.bytes.clone()),
             directory: c"/".to_owned(),
             refuge: None,
             fds: vec![null.into(), state.into()],
@@ -183,7 +183,7 @@ impl Daemon {
         let number = CString::new(state.as_raw_fd().to_string()).unwrap_or_default();
         let mut args: Vec<&CStr> = vec![c"bkt-hostd", c"--resume", &number];
         args.extend(self.options.flags.iter().map(CString::as_c_str));
-        let env: Vec<CString> = environment::strings(&self.context.env).filter_map(|e| CString::new(e).ok()).collect();
+        let env: Vec<CString> = environment::strings(&self.context.env.bytes).filter_map(|e| CString::new(e).ok()).collect();
         let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
         process::exec(&self.context.own_executable, &args, &env)
     }
