@@ -140,10 +140,8 @@ fn copy(mut from: impl Read, to: &mut File, most: u64) -> io::Result<bool> {
 
 /// Takes the oldest away until there is room for one more of so many bytes.
 fn make_room(directory: &Path, more: u64) {
-    let mut all: Vec<PathBuf> = places(directory).collect();
-    all.sort_unstable();
     let (mut count, mut bytes) = (1, more);
-    for place in all.into_iter().rev() {
+    for place in files::names(directory).iter().rev().map(|name| directory.join(name)) {
         (count, bytes) = (count + 1, bytes + size(&place));
         if count > MAX_FILES || bytes > MAX_BYTES || age(&place) > MAX_AGE {
             remove(&place);

@@ -6,8 +6,8 @@ use crate::invocation::Invocation;
 use crate::process::program;
 use crate::sys::process::{self, Forked};
 use crate::sys::{files, signals, socket};
-use std::ffi::{CStr, CString, OsStr};
-use std::fs::{self, File};
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -128,12 +128,8 @@ impl Programs<'_> {
     }
 }
 
-/// The names in a directory, in order.
 fn names(directory: &Path) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut all: Vec<Vec<u8>> = entries.map(|entry| entry.file_name().into_encoded_bytes()).collect();
-    all.sort_unstable();
-    all
+    files::names(directory).into_iter().map(OsString::into_encoded_bytes).collect()
 }
 
 /// An end that is none of success, as an error that says what the program said.

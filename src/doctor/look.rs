@@ -61,10 +61,7 @@ pub fn entry<'l>(path: &Path, link: &'l mut PathBuf) -> Option<Entry<'l>> {
 
 /// The names in a directory, in their order, without those that begin with a dot.
 pub fn names(directory: &Path) -> Vec<PathBuf> {
-    let all = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut all: Vec<PathBuf> = all.filter(|e| !e.file_name().as_bytes().starts_with(b".")).map(|e| e.path()).collect();
-    all.sort_unstable();
-    all
+    files::names(directory).iter().filter(|name| !name.as_bytes().starts_with(b".")).map(|name| directory.join(name)).collect()
 }
 
 /// Somebody else's environment, or some of it: `NAME=VALUE`, NUL-terminated.

@@ -170,10 +170,7 @@ impl Facts {
 
 /// The names in a directory that may be shims, in order; those that begin with a dot are none.
 pub fn names(directory: &Path) -> Vec<String> {
-    let all = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut names: Vec<String> = all.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| !name.starts_with('.')).collect();
-    names.sort_unstable();
-    names
+    files::names(directory).into_iter().filter_map(|name| name.into_string().ok()).filter(|name| !name.starts_with('.')).collect()
 }
 
 fn look(path: &Path, name: &str, mode: Mode, record: &Record, places: &Places) -> There {

@@ -1,8 +1,8 @@
 //! Descriptors and files: what std does not offer.
 
 use crate::sys::{check, check_len};
-use std::ffi::{CStr, CString};
-use std::fs::File;
+use std::ffi::{CStr, CString, OsString};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -20,8 +20,8 @@ pub struct FileId {
 /// finds half of a change.
 pub fn put_link(link: &Path, target: &Path) -> io::Result<()> {
     let fresh = link.with_file_name(format!(".bkt-{}", std::process::id()));
-    let _ = std::fs::remove_file(&fresh);
-    symlink(target, &fresh).and_then(|()| std::fs::rename(&fresh, link)).inspect_err(|_| drop(std::fs::remove_file(&fresh)))
+    let _ = fs::remove_file(&fresh);
+    symlink(target, &fresh).and_then(|()| fs::rename(&fresh, link)).inspect_err(|_| drop(fs::remove_file(&fresh)))
 }
 
 /// A path as the kernel wants it.
@@ -164,9 +164,9 @@ pub fn become_null_standard() -> io::Result<()> {
 /// has stopped, or a Ctrl-S, costs log lines then, and not the daemon. Others who share the old description notice nothing.
 pub fn unblock_standard_error() {
     use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-    let blocks = |about: std::fs::Metadata| about.file_type().is_fifo() || matches!(standard(2), Standard::Terminal(_));
+    let blocks = |about: fs::Metadata| about.file_type().is_fifo() || matches!(standard(2), Standard::Terminal(_));
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    if std::fs::metadata("/proc/self/fd/2").is_ok_and(blocks)
+    if fs::metadata("/proc/self/fd/2").is_ok_and(blocks)
         && let Ok(own) = File::options().append(true).custom_flags(flags).open("/proc/self/fd/2")
     {
         let _ = become_standard(own.into(), 2);
@@ -199,6 +199,14 @@ pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
 pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: a valid buffer of that length.
     check_len(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+}
+
+/// The names in a directory, in their order; none where it cannot be read.
+pub fn names(directory: &Path) -> Vec<OsString> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut all: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();
+    all.sort_unstable();
+    all
 }
 
 /// Opens for reading and writing without waiting, without becoming anybody's controlling terminal.
