@@ -274,14 +274,16 @@ fn what_another_user_calls_conmon_takes_no_name_away() {
     });
 }
 
-/// A cgroup as systemd gives it to a container of this name.
+/// A cgroup named as systemd names that of a container, below our own: more of the tree need not be writable.
 struct Scope(PathBuf);
 
 impl Scope {
     fn make(name: &str) -> Scope {
-        let tree = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new).into_iter().find(|tree| tree.join("cgroup.procs").exists()).unwrap();
-        let scope = Scope(tree.join(format!("machine-{name}.scope")));
-        fs::create_dir(&scope.0).unwrap();
+        let (mounts, own) = (fs::read_to_string("/proc/mounts").unwrap(), fs::read_to_string("/proc/self/cgroup").unwrap());
+        let tree = mounts.lines().find_map(|line| line.split_once(" cgroup2 ")?.0.split(' ').nth(1)).expect("cgroup v2 is mounted");
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        let scope = Scope(Path::new(tree).join(own).join(format!("machine-{name}.scope")));
+        fs::create_dir(&scope.0).unwrap_or_else(|e| panic!("make {}: {e}", scope.0.display()));
         scope
     }
 }

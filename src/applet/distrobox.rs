@@ -99,28 +99,25 @@ fn enter_container(shim: &Shim, container: Option<&str>, places: &Places, call: 
     };
     let (_, program) = program_of(shim, places);
     match by_guest(&program, container, call)? {
-        Some(end) => Ok(end),
-        None => Err(by_tool(&shim.name, container, &program, arguments(&call.invocation), call)),
+        Ok(end) => Ok(end),
+        Err(why) => Err(by_tool(&shim.name, container, &program, arguments(&call.invocation), &why, call)),
     }
 }
 
-/// `None` where nobody has taken the request: no guest daemon there, or no daemon at all.
-fn by_guest(program: &CStr, container: &str, call: &Call) -> Result<Option<End>> {
+/// The inner error is why nobody has taken the request: no guest daemon there, or no daemon at all.
+fn by_guest(program: &CStr, container: &str, call: &Call) -> Result<Result<End, String>> {
     let args = call.invocation.args_as(program);
     let command = Command { args: shim::joined(&args), container: Some(container.as_bytes().to_vec()), ..Command::default() };
     match run::run(&command, &call.invocation, &call.sockets(), call.op)? {
-        Outcome::Ended(end) => Ok(Some(end)),
-        Outcome::SameSide => Ok(None),
-        Outcome::NoDaemon { why, .. } => {
-            log::info!(op_id = call.op; "{container} is not entered by its guest daemon: {}", reason(&why));
-            Ok(None)
-        }
+        Outcome::Ended(end) => Ok(Ok(end)),
+        Outcome::SameSide => Ok(Err("the daemon took this for a shim".to_string())),
+        Outcome::NoDaemon { why, .. } => Ok(Err(reason(&why))),
     }
 }
 
 /// The one place that decides how a container is entered where it has no guest daemon; it is started if need be. `name` is what
-/// errors speak of. Returns only with the reason why not.
-pub fn by_tool(name: &str, container: &str, program: &CStr, args: &[&CStr], call: &Call) -> Error {
+/// errors speak of, `why` the guest daemon does not do it. Returns only with the reason why not.
+pub fn by_tool(name: &str, container: &str, program: &CStr, args: &[&CStr], why: &str, call: &Call) -> Error {
     let invocation = &call.invocation;
     let directories = paths::shim_directories(invocation);
     let tool = enter::tools(process::user()).iter().find_map(|tool| local::find_tool(tool.to_bytes(), invocation, &directories));
@@ -140,7 +137,7 @@ pub fn by_tool(name: &str, container: &str, program: &CStr, args: &[&CStr], call
     let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
     let entry = Entry { container, program, args, env: &env, directory: &directory, user: process::user(), at_terminal: is_terminal(0) && is_terminal(1) };
     let (file, args) = enter::entering(&tool, &entry);
-    log::info!(op_id = call.op; "entering {container} by {} for {name}", tool.to_string_lossy());
+    log::info!(op_id = call.op; "{container} is entered by {}, not by its guest daemon: {why}", tool.to_string_lossy());
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     let error = process::exec(&file, &args, &env);
     Error::with_code(format!("{name}: cannot execute {}: {}", file.to_string_lossy(), reason(&error)), exit::CANNOT_EXECUTE)
@@ -150,7 +147,7 @@ pub fn by_tool(name: &str, container: &str, program: &CStr, args: &[&CStr], call
 fn through_host(shim: &Shim, container: Option<&str>, places: &Places, call: &Call) -> Result<End> {
     let invocation = &call.invocation;
     if let Some(container) = container
-        && let Some(end) = by_guest(&program_of(shim, places).1, container, call)?
+        && let Ok(end) = by_guest(&program_of(shim, places).1, container, call)?
     {
         return Ok(end);
     }

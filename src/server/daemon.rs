@@ -32,13 +32,14 @@ use crate::server::policy::InForce;
 use crate::server::saved::{self, SavedListener};
 use crate::server::seen::Containers;
 use crate::server::session::{Action, Event, State, TERM_GRACE_MS};
+use crate::server::supervisor::Supervisor;
 use crate::server::table::Table;
 use crate::server::upstream::{self, Upstream};
+use crate::sys::allocator;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::Launch;
 use crate::sys::process;
 use crate::sys::signals::{self, Group, SignalReader, SignalSet};
-use crate::sys::{allocator, socket};
 use connections::{LAST_WORDS_MS, close_door, turn_all_away, turn_away};
 use reload::Reloading;
 use std::collections::VecDeque;
@@ -111,6 +112,7 @@ struct Daemon {
     seen: Containers,
     errors: Errors,
     signals: SignalReader,
+    supervisor: Supervisor,
     listener: Option<Listener>,
     /// Containers' own.
     doors: Doors,
@@ -144,6 +146,7 @@ struct Daemon {
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
+    Supervisor,
     Listener,
     /// A container's own, by its place among them.
     Door(usize),
@@ -214,6 +217,7 @@ impl Daemon {
             seen: Containers::default(),
             errors: Errors::default(),
             signals,
+            supervisor: Supervisor::new(options.notify.clone()),
             listener,
             doors,
             upstream: guest.map(|guest| Upstream::new(guest.upstream, options.release, now)),
@@ -251,7 +255,7 @@ impl Daemon {
             log::error!("{failure}");
             daemon.errors.note(None, now, Code::Internal, &failure, None);
         }
-        daemon.notify(&format!("READY=1\nMAINPID={}\nSTATUS=listening at {}", std::process::id(), daemon.options.socket.display()));
+        daemon.supervisor.tell(format!("READY=1\nMAINPID={}\nSTATUS=listening at {}", std::process::id(), daemon.options.socket.display()));
         Ok(daemon)
     }
 
@@ -263,6 +267,7 @@ impl Daemon {
             for (source, ready) in self.wait(now) {
                 match source {
                     Source::Signals => self.on_signals(),
+                    Source::Supervisor => self.supervisor.go_on(),
                     Source::Listener => self.on_connections(None),
                     Source::Door(at) => self.on_connections(Some(at)),
                     Source::Upstream => self.on_upstream(),
@@ -297,6 +302,9 @@ impl Daemon {
     fn wait(&self, now: u64) -> Vec<(Source, crate::event::Ready)> {
         let mut wait = Wait::with_capacity(2 * self.callers.len() + 3);
         wait.watch(Source::Signals, self.signals.as_fd(), true, false);
+        if let Some(link) = self.supervisor.interest() {
+            wait.watch(Source::Supervisor, link, false, true);
+        }
         if let (Some(listener), None) = (&self.listener, self.pause_until) {
             wait.watch(Source::Listener, listener.as_fd(), true, false);
             for (at, door) in self.doors.iter().enumerate() {
@@ -454,7 +462,7 @@ impl Daemon {
             return;
         }
         log::info!("ending, with {} still running", counted(self.running(), "command"));
-        self.notify("STOPPING=1");
+        self.supervisor.tell("STOPPING=1".into());
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
         self.dismiss_guests(false);
         if let Some(upstream) = &mut self.upstream {
@@ -489,14 +497,6 @@ impl Daemon {
         match self.upstream.and_then(|upstream| upstream.failure) {
             Some(failure) => Err(failure),
             None => Ok(End::Code(0)),
-        }
-    }
-
-    fn notify(&self, words: &str) {
-        if let Some(path) = &self.options.notify
-            && let Err(e) = socket::send_datagram(path, words.as_bytes())
-        {
-            log::warn!("notify {}: {e}", path.display());
         }
     }
 }

@@ -193,7 +193,7 @@ impl Daemon {
         {
             let text = format!("{} ran out of memory; the kernel has killed it, with all that it had started", shown(&caller.name));
             log::warn!(op_id = caller.op; "{text}");
-            self.errors.note(caller.op, process::monotonic_ms(), Code::Internal, &text, caller.container.clone());
+            self.errors.note(caller.op, process::monotonic_ms(), Code::OutOfMemory, &text, caller.container.clone());
         }
     }
 

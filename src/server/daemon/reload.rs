@@ -44,7 +44,7 @@ impl Daemon {
             return;
         }
         log::info!("reloading {}", self.context.own_executable.to_string_lossy());
-        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", process::monotonic_us()));
+        self.supervisor.tell(format!("RELOADING=1\nMONOTONIC_USEC={}", process::monotonic_us()));
         if let Err(error) = self.start_probe() {
             self.go_on(&error.text);
         }
@@ -127,7 +127,7 @@ impl Daemon {
     fn go_on(&mut self, why: &str) {
         log::error!("reload: {why}; this daemon goes on as it is");
         self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"), None);
-        self.notify("READY=1");
+        self.supervisor.tell("READY=1".into());
         for id in std::mem::take(&mut self.reload_asked) {
             self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("not reloaded: {why}; the daemon goes on as it is"))));
         }
