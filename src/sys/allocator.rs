@@ -73,9 +73,12 @@ unsafe impl dlmalloc::Allocator for Source {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let used = self.used.get();
         if size <= ARENA_BYTES - used {
-            self.used.set(used + size);
+            // To the end of the page, whatever it begins with: `dlmalloc` writes at the end of what it gets.
+            let arena = ARENA.0.get() as usize;
+            let end = ((arena + used + size).next_multiple_of(PAGE_BYTES) - arena).min(ARENA_BYTES);
+            self.used.set(end);
             // SAFETY: within the arena.
-            return (unsafe { ARENA.0.get().cast::<u8>().add(used) }, size, 0);
+            return (unsafe { ARENA.0.get().cast::<u8>().add(used) }, end - used, 0);
         }
         let size = size.max(SEGMENT_BYTES);
         // The kernel puts mappings side by side, and `dlmalloc` makes one segment of those with the same flags: then what is in use
