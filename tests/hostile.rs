@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::peer::{self, Account, Peer, SUCCESS, assert_says, op, run};
 use support::pty::Terminal;
-use support::{AT_ONCE, BKT, Host, PATIENCE, TempDir, eventually, lives, text};
+use support::{AT_ONCE, BKT, Host, PATIENCE, TempDir, eventually, lives, status_field, text};
 
 /// A frame of any kind around any body.
 fn framed(version: u16, kind: u8, fds: u8, op: Option<OpId>, body: &[u8]) -> Vec<u8> {
@@ -456,7 +456,7 @@ fn large_claims_and_large_bodies_cost_a_bounded_amount_of_memory() {
     let nuls = vec![0; MAX_BODY - 200];
     let mut forged = body(&run(b"true\0"));
     forged[0] = 0xff;
-    let huge = [run(&nuls), Run { env: Bytes(&nuls), ..run(b"true\0") }];
+    let huge = [run(&nuls), Run { env: Bytes(&nuls), ..run(b"true\0") }, Run { set_env: Bytes(&nuls), ..run(b"true\0") }, Run { unset_env: Bytes(&nuls), ..run(b"true\0") }];
     let mut bad = 0;
     for request in &huge {
         let mut peer = Peer::connect(&host);
@@ -522,6 +522,21 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 /// It is to say first that its directory is missing; where nobody reads that, it is never executed.
 fn stuck<'a>(args: &'a [u8], env: &'a [u8]) -> Run<'a> {
     Run { env: Bytes(env), directory: Bytes(b"/no/such"), streams: [Stream::Null, Stream::Null, Stream::Passed], ..run(args) }
+}
+
+#[test]
+fn a_name_that_no_file_can_have_is_not_copied_for_each_directory_that_is_searched() {
+    let path: String = (0..200).map(|n| format!("/no/such/{n}:")).collect();
+    let host = Host::start_with(|command| {
+        command.env("PATH", format!("{path}/usr/bin:/bin"));
+    });
+    let name = [vec![b'x'; 1 << 20], vec![0]].concat();
+    let mut peer = Peer::connect(&host);
+    peer.say(&run(&name), op(1));
+    let (code, sentence, _) = peer.refusal();
+    assert_eq!(code, Code::NotExecutable, "{sentence}");
+    let most: u64 = status_field(host.pid(), "VmHWM").unwrap().trim_end_matches(" kB").parse().unwrap();
+    assert!(most < 40 << 10, "{most} KiB at the most");
 }
 
 #[test]

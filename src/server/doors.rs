@@ -16,6 +16,9 @@ use std::rc::Rc;
 const SUBORDINATE: &str = "/etc/subuid";
 const ACCOUNTS: &str = "/etc/passwd";
 
+/// What is told of the name that somebody claims.
+pub const MAX_TOLD_BYTES: usize = 64;
+
 pub struct Door {
     pub name: Rc<str>,
     pub listener: Listener,
@@ -77,7 +80,8 @@ impl Doors {
         }
         if let Some(door) = self.all.iter_mut().find(|door| !door.told && &*door.name == name) {
             door.told = true;
-            log::warn!(container = name; "the container {name} calls itself {}; it is {name} by its socket", shown(claim));
+            let claim = shown(&claim[..claim.len().min(MAX_TOLD_BYTES)]);
+            log::warn!(container = name; "the container {name} calls itself {claim}; it is {name} by its socket");
         }
     }
 

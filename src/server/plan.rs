@@ -100,7 +100,7 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     }
     // Before anything is made of them: a frame full of short strings would cost a hundred times its length. Those of most runs need
     // not be counted.
-    let strings = [run.args.0, run.env.0, run.set_env.0];
+    let strings = [run.args.0, run.env.0, run.set_env.0, run.unset_env.0];
     let needed = |s: &&[u8]| s.len() + size_of::<usize>() * environment::strings(s).count();
     let length: usize = strings.iter().map(|s| s.len()).sum();
     if length > MAX_EXEC_BYTES / (1 + size_of::<usize>()) && strings.iter().map(needed).sum::<usize>() > MAX_EXEC_BYTES {

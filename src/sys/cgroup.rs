@@ -44,6 +44,12 @@ impl Subtree {
         Some(Subtree { path, memory })
     }
 
+    /// A directory that stands for one.
+    #[cfg(test)]
+    pub fn at(path: &Path) -> Subtree {
+        Subtree { path: path.to_path_buf(), memory: false }
+    }
+
     /// Makes a cgroup; a process can be born into what is returned.
     pub fn make(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);

@@ -6,6 +6,7 @@ use crate::logging::shown;
 use crate::proto::channel::{Channel, Frame};
 use crate::proto::message::{self, Bytes, Code, Refusal};
 use crate::server::daemon::{Daemon, turn_away};
+use crate::server::doors::MAX_TOLD_BYTES;
 use crate::server::guests::{Entering, Guest, Verdict};
 use crate::server::origin::{self, Origin};
 use crate::server::session::{Event, State};
@@ -18,9 +19,6 @@ use std::os::fd::AsFd;
 fn owned(names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(str::to_string).collect()
 }
-
-/// What is told of the name that somebody claims.
-const MAX_TOLD_BYTES: usize = 64;
 
 impl Daemon {
     pub(super) fn on_offer(&mut self, id: u64, offer: &message::Serve<'_>) {
