@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::boxed::{Boxed, Guest, enter, is_listed};
 use support::peer::{Account, Peer, assert_asleep, op, resident_kib, run};
-use support::{AT_ONCE, Client, Host, children, complaint, eventually, lives, stdout, text};
+use support::{AT_ONCE, Client, Host, TempDir, children, complaint, eventually, lives, stdout, text};
 
 const DENY_BUT_UNAME: &str = r#"{"listeners": {"host": {"host_exec": {"default": "deny", "rules": [{"allow": "uname"}]}}}}"#;
 
@@ -272,6 +272,30 @@ fn what_another_user_calls_conmon_takes_no_name_away() {
         peer.say(&serve(&name), None);
         peer.answer().unwrap().kind == kind::Refused
     });
+}
+
+/// As `sudo podman` and `distrobox --root` leave it: the daemon is an ordinary user's, which may not ask in which namespaces it is.
+#[test]
+fn what_root_calls_its_container_is_known_to_an_ordinary_users_daemon() {
+    let dir = TempDir::new();
+    let at = |name: &str| dir.0.join(name);
+    support::copy_bkt(at("bkt"));
+    program(&at("conmon"), "cat");
+    fs::create_dir(at("run")).unwrap();
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(at("run"), Some(65_534), Some(65_534)).unwrap();
+    let as_user = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(at("bkt")).args(words).env_clear().env("PATH", "/usr/bin:/bin");
+        command.env("XDG_RUNTIME_DIR", at("run")).env("HOME", at("run")).stdin(Stdio::null());
+        command
+    };
+    let mut conmon = Command::new(at("conmon"));
+    let conmon = Client(conmon.args(["-n", "vault", "-c", &support::boxed::ID.repeat(4)]).stdin(Stdio::piped()).spawn().unwrap());
+    eventually("it has its name", || fs::read_to_string(format!("/proc/{}/comm", conmon.id())).unwrap() == "conmon\n");
+    let _daemon = Client(as_user(&["bkt-hostd"]).spawn().unwrap());
+    eventually("the daemon listens", || as_user(&["admin", "daemon", "status"]).output().unwrap().status.success());
+    complaint(&as_user(&["bkt-guest", "--daemon", "--idle-timeout", "1", "--name", "vault"]).output().unwrap(), 125, "vault is a container that runs here, and this is not in it");
 }
 
 /// A cgroup as systemd gives it to a container of this name.
