@@ -302,9 +302,9 @@ fn what_root_calls_its_container_is_known_to_an_ordinary_users_daemon() {
 struct Scope(PathBuf);
 
 impl Scope {
-    fn make(name: &str) -> Scope {
+    fn make(unit: &str) -> Scope {
         let tree = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new).into_iter().find(|tree| tree.join("cgroup.procs").exists()).unwrap();
-        let scope = Scope(tree.join(format!("machine-{name}.scope")));
+        let scope = Scope(tree.join(format!("{unit}.scope")));
         fs::create_dir(&scope.0).unwrap();
         scope
     }
@@ -320,13 +320,38 @@ impl Drop for Scope {
 fn a_container_of_roots_that_has_made_the_hosts_root_its_own_is_not_the_host() {
     let host = narrowed(DENY_BUT_UNAME, |_, _| {});
     let dev = Guest::of(&host, "dev");
-    let scope = Scope::make(&format!("foe{}", std::process::id()));
+    let scope = Scope::make(&format!("machine-foe{}", std::process::id()));
     let mut inside = Command::new("sh");
     inside.args(["-c", "echo $$ >\"$0\"/cgroup.procs && exec chroot / \"$@\""]).arg(&scope.0);
     inside.args([support::BKT, "enter", "dev", "--", "touch", "/tmp/ran"]);
     inside.env("BKT_SOCKET", host.socket()).env("BKT_SIDE", "host").current_dir("/tmp").stdin(Stdio::null());
     complaint(&inside.output().unwrap(), 125, "containers may not enter each other where the host's policy");
     assert!(!dev.boxed.path("/tmp/ran").exists());
+}
+
+/// docker tells nobody its names, so its containers (and distrobox's in it, by CONTAINER_ID) say them: 20.10.24.
+#[test]
+fn a_container_of_dockers_says_its_name_but_not_that_of_another() {
+    let host = Host::start();
+    let boxed = Boxed::of(&host);
+    let bank = Client(boxed.named("bank-of-podmans", &["/bin/sleep", "1000"]).spawn().unwrap());
+    eventually("it runs", || children(bank.id()).iter().any(|child| !children(*child).is_empty()));
+    let id = format!("{:064x}", std::process::id());
+    let scope = Scope::make(&format!("docker-{id}"));
+    let guest = |name: &[&str]| {
+        let mut inside = Command::new("sh");
+        inside.args(["-c", "echo $$ >\"$0\"/cgroup.procs && exec \"$@\""]).arg(&scope.0);
+        inside.args(["bwrap", "--die-with-parent", "--dev-bind", "/", "/", "--tmpfs", "/run", support::BKT, "bkt-guest", "--daemon", "--idle-timeout", "20"]).args(name);
+        inside.env("BKT_SOCKET", host.socket()).env("BKT_LOG_FORMAT", "text").stdin(Stdio::null());
+        inside
+    };
+    for (name, called) in [(&["--name", "web"][..], "web"), (&[], &id[..12])] {
+        let guest = Client(guest(name).stderr(Stdio::null()).spawn().unwrap());
+        eventually("the guest is there", || is_listed(&host, called));
+        drop(guest);
+        eventually("it has gone", || !is_listed(&host, called));
+    }
+    complaint(&guest(&["--name", "bank-of-podmans"]).output().unwrap(), 125, &format!("this is the container {}, as the host sees it", &id[..12]));
 }
 
 /// A mount whose server never answers, in namespaces of its own; whoever looks into it waits for ever.
