@@ -341,7 +341,10 @@ fn a_container_of_dockers_says_its_name_but_not_that_of_another() {
     let guest = |name: &[&str]| {
         let mut inside = Command::new("sh");
         inside.args(["-c", "echo $$ >\"$0\"/cgroup.procs && exec \"$@\""]).arg(&scope.0);
-        inside.args(["bwrap", "--die-with-parent", "--dev-bind", "/", "/", "--tmpfs", "/run", support::BKT, "bkt-guest", "--daemon", "--idle-timeout", "20"]).args(name);
+        // Where it is welcome it would tell the machine's login shells of its links.
+        inside
+            .args(["bwrap", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/run", support::BKT, "bkt-guest", "--daemon", "--idle-timeout", "20"])
+            .args(name);
         inside.env("BKT_SOCKET", host.socket()).env("BKT_LOG_FORMAT", "text").stdin(Stdio::null());
         inside
     };

@@ -3,7 +3,6 @@
 
 use crate::applet::Call;
 use crate::client::local;
-use crate::container;
 use crate::error::{Error, Result};
 use crate::exit::{self, End};
 use crate::paths;
@@ -22,23 +21,16 @@ const MAX_NAMED: usize = 12;
 
 pub struct Known {
     pub name: String,
-    id: String,
+    pub id: String,
     /// In one word: `running`, `exited`, `created`, …
     pub state: String,
 }
 
-impl Known {
-    /// Whether a guest of that name is this one's.
-    pub fn is(&self, guest: &[u8]) -> bool {
-        self.name.as_bytes() == guest || container::is_short_id(guest) && self.id.as_bytes().starts_with(guest)
-    }
-}
-
-/// All of them; `None` where nobody could be asked, or podman gave no answer. A docker that gives none has no daemon, and nothing
-/// that could be entered.
-pub fn known(call: &Call) -> Option<Vec<Known>> {
+/// All of them, and whether docker is there and gave no answer: it has no daemon then, or none that lets us in. `None` where nobody
+/// could be asked, or podman gave no answer.
+pub fn known(call: &Call) -> Option<(Vec<Known>, bool)> {
     let shims = paths::shim_directories(&call.invocation);
-    let mut all = None;
+    let (mut all, mut silent) = (None, false);
     for (program, manager) in MANAGERS {
         match tool::ask(&call.invocation, &shims, &[program, b"ps", b"--all", b"--no-trunc", b"--format", b"{{.ID}}\t{{.State}}\t{{.Names}}"], Errors::Nowhere, ASK_MS) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -52,10 +44,10 @@ pub fn known(call: &Call) -> Option<Vec<Known>> {
                 }
             }
             _ if manager == Manager::Podman => return None,
-            _ => {}
+            _ => silent = true,
         }
     }
-    all
+    all.map(|all| (all, silent))
 }
 
 fn read(said: &[u8]) -> Option<Vec<Known>> {
@@ -96,7 +88,7 @@ pub fn find(name: &str, container: &str, call: &Call) -> Result<Option<Found>> {
 
 /// Why a container cannot be entered: it is not there, as far as they know who could enter it.
 fn missing(name: &str, container: &str, call: &Call) -> Option<Error> {
-    let all = known(call)?;
+    let (all, silent) = known(call)?;
     if all.iter().any(|known| known.name == container) {
         return None;
     }
@@ -104,8 +96,9 @@ fn missing(name: &str, container: &str, call: &Call) -> Option<Error> {
     if all.len() > MAX_NAMED {
         names.push("and others".to_string());
     }
+    let docker = if silent { "; docker does not answer" } else { "" };
     let there = if names.is_empty() { "none is there; distrobox-create, toolbox, podman or docker make one".to_string() } else { format!("there are: {}", names.join(", ")) };
-    Some(Error::with_code(format!("{name}: there is no container {container}; {there}"), exit::NOT_FOUND))
+    Some(Error::with_code(format!("{name}: there is no container {container}; {there}{docker}"), exit::NOT_FOUND))
 }
 
 #[cfg(test)]

@@ -165,7 +165,8 @@ pub fn by_tool(name: &str, container: &str, found: Option<&Found>, program: &CSt
     let directory = local::directory(invocation);
     let env: Vec<&CStr> = env.iter().map(|entry| &**entry).collect();
     let (user, group) = (process::user(), process::group());
-    let entry = Entry { container, program, args, env: &env, directory: &directory, user, group, at_terminal: is_terminal(0) && is_terminal(1) };
+    let runs = found.is_some_and(|found| found.runs);
+    let entry = Entry { container, program, args, env: &env, directory: &directory, user, group, runs, at_terminal: is_terminal(0) && is_terminal(1) };
     let (file, args) = enter::entering(&tool, &entry);
     log::info!(op_id:% = call.op; "entering {container} by {} for {name}", tool.to_string_lossy());
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();

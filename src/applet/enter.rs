@@ -111,11 +111,12 @@ struct Row {
 pub fn ps(call: &Call, args: Vec<OsString>) -> Result<End> {
     let json = admin::wants_json(args, "ps")?;
     let guests = ask::guests(&call.sockets(), call.op)?;
-    let has_guest = |known: &Known| guests.iter().any(|guest| known.is(&guest.container));
-    let ask_all = || containers::known(call).unwrap_or_default();
+    let is = |known: &Known, guest: &[u8]| known.name.as_bytes() == guest || container::is_short_id(guest) && known.id.as_bytes().starts_with(guest);
+    let has_guest = |known: &Known| guests.iter().any(|guest| is(known, &guest.container));
+    let ask_all = || containers::known(call).map_or(vec![], |(all, _)| all);
     // The guests are known at once; of the others podman tells in its own time, and docker of what it calls a guest that we know by its id.
     let first = if json || guests.iter().any(|guest| container::is_short_id(&guest.container)) { Some(ask_all()) } else { None };
-    let known = |guest: &ask::Guest| first.iter().flatten().find(|known| known.is(&guest.container));
+    let known = |guest: &ask::Guest| first.iter().flatten().find(|known| is(known, &guest.container));
     let name = |guest: &ask::Guest| known(guest).map_or_else(|| shown(&guest.container), |known| known.name.clone());
     if json {
         let row = |guest: &ask::Guest| Row {

@@ -100,6 +100,8 @@ pub struct Entry<'a> {
     pub directory: &'a [u8],
     pub user: u32,
     pub group: u32,
+    /// It need not be started.
+    pub runs: bool,
     /// Both keyboard and screen are a terminal.
     pub at_terminal: bool,
 }
@@ -107,7 +109,7 @@ pub struct Entry<'a> {
 /// What to execute to get in, and its arguments, its name first. `tool` is one of [`tools`], by its path.
 pub fn entering(tool: &CStr, entry: &Entry<'_>) -> (CString, Vec<CString>) {
     let name = tool.to_bytes().rsplit(|&b| b == b'/').next().unwrap_or_default();
-    let program = if matches!(name, b"podman" | b"docker") { c"/bin/sh" } else { tool };
+    let program = if matches!(name, b"podman" | b"docker") && !entry.runs { c"/bin/sh" } else { tool };
     (program.to_owned(), arguments(tool, name, entry))
 }
 
@@ -179,7 +181,7 @@ fn encoded<'a>(args: impl Iterator<Item = &'a CStr>) -> Vec<CString> {
 const IN_DIRECTORY: &CStr =
     c"cd \"$1\" 2>/dev/null || cd \"/run/host$1\" 2>/dev/null || { cd / && echo \"bkt: cannot enter $1 in the container; running in /\" >&2; }; shift; exec \"$@\"";
 
-/// On the host: a stopped container is started first; `start` leaves a running one alone.
+/// On the host: a container that does not run, as far as is known, is started first; `start` leaves a running one alone.
 const START: &CStr = c"\"$0\" start \"$1\" >/dev/null || exit 125; shift; exec \"$0\" exec \"$@\"";
 
 /// `podman exec` has no idea of the caller's directory, environment and terminal: it is told. Nor has `docker exec`, which beside
@@ -192,7 +194,8 @@ fn by_manager(tool: &CStr, container: &CStr, manager: Manager, entry: &Entry<'_>
     };
     let user = CString::new(user).unwrap_or_default();
     let directory = CString::new(entry.directory).unwrap_or_default();
-    let mut all = strings([c"sh", c"-c", START, tool, container, c"--interactive", keys, c"--user", &user].into_iter());
+    let start: &[&CStr] = if entry.runs { &[tool, c"exec"] } else { &[c"sh", c"-c", START, tool, container] };
+    let mut all = strings(start.iter().copied().chain([c"--interactive", keys, c"--user", &user]));
     if entry.at_terminal {
         all.push(c"--tty".to_owned());
     }
