@@ -4,11 +4,13 @@ use std::{env, fs, path::Path};
 
 /// The code that every shim runs, by parts of its symbols' names (length and name of a path's parts, in either way that Rust
 /// mangles them). Wherever it lies, each 64 KiB of the file that are touched cost a page fault of some 3 µs; side by side it is
-/// three of them, among all the rest it was twelve. A name that is missing here, or that nothing has, only costs time.
+/// four of them, among all the rest it was twelve. A name that is missing here, or that nothing has, only costs time.
 const ROAD: &str = "3bkt6client 3bkt5proto 3bkt3sys bkt..sys 3bkt7process 3bkt5event 3bkt4opid 3bkt10invocation 3bkt9container7claimed \
-    3bkt5paths 3bkt6applet4shim 3bkt6applet4find 3bkt6applet3run 8postcard 10serde_core 8dlmalloc 4core5slice 4core3ptr 4core3str \
-    4core4iter 4core3ops 4core3ffi 4core6option 4core6result 4core4char 5alloc3vec alloc..vec 5alloc7raw_vec alloc..raw_vec 5alloc3str \
-    3std4sync 3std3sys2fs 3std2fs8metadata 3std7process4exit 3std3sys4exit 3std2rt 3std9panicking8set_hook";
+    3bkt5paths 3bkt6applet4shim 3bkt6applet4find 3bkt6applet3run 3bkt6applet4Call 3bkt6applet9distrobox6is_one 8postcard \
+    10serde_core 8dlmalloc 4core5slice core..slice 4core3ptr 4core3str 4core4iter core..iter..adapters..chain \
+    core..iter..adapters..map 4core3ops core..ops 4core3ffi 4core6option core..option 4core6result 4core4char 5alloc3vec \
+    alloc..vec 5alloc7raw_vec alloc..raw_vec 5alloc3str 3std4sync 3std3sys2fs 3std2fs8metadata 3std7process4exit \
+    3std3sys4exit 3std2rt 3std9panicking8set_hook";
 
 /// For ld and lld, beside their own script: `INSERT` says so.
 ///

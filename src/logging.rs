@@ -4,8 +4,9 @@
 //! text for people. The operation id is a field of the record (`op_id`), so that one `grep` finds an operation on either side.
 //! May import: floors 0 and 1.
 
+use crate::opid::OpId;
 use crate::sys::{files, socket};
-use log::kv::{Key, VisitSource};
+use log::kv::{self, Key, ToValue, Value, VisitSource, VisitValue};
 use log::{LevelFilter, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Serialize, Serializer};
@@ -149,8 +150,10 @@ fn put_at_once(bytes: &[u8]) -> io::Result<usize> {
 fn fields(record: &Record<'_>) -> Vec<(String, String)> {
     struct Collect(Vec<(String, String)>);
     impl<'kvs> VisitSource<'kvs> for Collect {
-        fn visit_pair(&mut self, key: Key<'kvs>, value: log::kv::Value<'kvs>) -> Result<(), log::kv::Error> {
-            self.0.push((key.to_string(), value.to_string()));
+        fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+            let mut field = Field { is_op: key.as_str() == OP_FIELD, text: String::new() };
+            value.visit(&mut field)?;
+            self.0.push((key.to_string(), field.text));
             Ok(())
         }
     }
@@ -159,8 +162,46 @@ fn fields(record: &Record<'_>) -> Vec<(String, String)> {
     all.0
 }
 
+/// One field of a record. Ours are texts, numbers, operation ids, and the lack of one: a value's own `Display` writes everything that
+/// there is, and brings 10 KB of code for floating-point numbers.
+struct Field {
+    is_op: bool,
+    text: String,
+}
+
+impl<'v> VisitValue<'v> for Field {
+    fn visit_any(&mut self, _: Value<'_>) -> Result<(), kv::Error> {
+        self.visit_str("?")
+    }
+
+    fn visit_null(&mut self) -> Result<(), kv::Error> {
+        self.visit_str("none")
+    }
+
+    fn visit_u64(&mut self, number: u64) -> Result<(), kv::Error> {
+        let op = OpId::from_bits(number).filter(|_| self.is_op);
+        self.text = op.map_or_else(|| number.to_string(), |op| op.to_string());
+        Ok(())
+    }
+
+    fn visit_str(&mut self, text: &str) -> Result<(), kv::Error> {
+        self.text = text.to_string();
+        Ok(())
+    }
+}
+
+/// The name of the field that has the operation's id.
+const OP_FIELD: &str = "op_id";
+
+impl ToValue for OpId {
+    /// Its number, which is written as an id in [`OP_FIELD`] alone.
+    fn to_value(&self) -> Value<'_> {
+        self.bits().into()
+    }
+}
+
 fn suffix(fields: &[(String, String)]) -> String {
-    fields.iter().filter(|(key, _)| key == "op_id").map(|(_, value)| format!(" ({value})")).collect()
+    fields.iter().filter(|(key, _)| key == OP_FIELD).map(|(_, value)| format!(" ({value})")).collect()
 }
 
 fn json(level: &str, message: &str, fields: &[(String, String)]) -> String {
@@ -235,6 +276,17 @@ mod tests {
         assert_eq!(rfc3339(1_709_251_200, 0), "2024-03-01T00:00:00.000Z");
         assert_eq!(rfc3339(4_107_542_399, 0), "2100-02-28T23:59:59.000Z");
         assert_eq!(rfc3339(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn each_field_of_a_record_is_written() {
+        let op = OpId::parse(b"op-00000000000a");
+        let all = [("op_id", op.to_value()), ("pid", 7u32.to_value()), ("ms", 8u64.to_value()), ("code", "busy".to_value())];
+        let written = fields(&Record::builder().key_values(&&all[..]).build());
+        assert_eq!(json("info", "x", &written).split_once("\"message\"").unwrap().1, r#":"x","op_id":"op-00000000000a","pid":"7","ms":"8","code":"busy"}"#);
+        assert_eq!(suffix(&written), " (op-00000000000a)");
+        let none = [("op_id", None::<OpId>.to_value())];
+        assert_eq!(suffix(&fields(&Record::builder().key_values(&&none[..]).build())), " (none)");
     }
 
     #[test]

@@ -92,6 +92,11 @@ pub fn container_sockets(socket: &Path) -> PathBuf {
     }
 }
 
+/// Where guest daemons have what is theirs that may not write to `/run`: in the socket's directory, as their containers see it.
+pub fn guests(directory: &Path) -> PathBuf {
+    directory.join("guests")
+}
+
 /// Directories that hold nothing but shims: never searched for a command to run.
 pub fn shim_directories(invocation: &Invocation) -> Vec<PathBuf> {
     data_directory(invocation).into_iter().map(|data| data.join("shims")).collect()

@@ -332,6 +332,29 @@ fn a_uri_of_an_allowed_scheme_is_opened_by_the_hosts_handler() {
 }
 
 #[test]
+fn what_the_daemon_does_itself_has_the_limits_that_it_was_started_with() {
+    let noted = TempDir::new();
+    let host = Host::start_with(|command| {
+        let bin = var(command, "HOME").join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        script(&bin.join("xdg-open"), &format!("ulimit -Sn >{0}/new; mv {0}/new {0}/limit", noted.0.display()));
+        command.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap())).env("DISPLAY", ":4712");
+        let few = |hard| libc::rlimit { rlim_cur: 300, rlim_max: hard };
+        let hard = bkt::sys::process::limits()[libc::RLIMIT_NOFILE as usize].hard;
+        // SAFETY: one system call between fork and exec.
+        unsafe { command.pre_exec(move || if libc::setrlimit(libc::RLIMIT_NOFILE, &few(hard)) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }) };
+    });
+    for _ in 0..2 {
+        let mut peer = Peer::connect(&host);
+        peer.say(&Run { capability: Capability::XdgOpen as u8, ..run(b"uri\0tel:1\0") }, None);
+        assert!(!peer.exit().by_signal);
+        assert_eq!(number_in(&noted.0.join("limit")), 300);
+        fs::remove_file(noted.0.join("limit")).unwrap();
+        assert!(host.bkt(["admin", "daemon", "reload"]).status().unwrap().success());
+    }
+}
+
+#[test]
 fn the_policy_names_the_schemes() {
     let opener = Opener::start(r#"{"listeners": {"host": {"xdg_open": {"default": "allow", "schemes": ["TEL", "vscode"]}}}}"#);
     let sandbox = Sandbox::new(&opener.host, NAMES);

@@ -510,6 +510,97 @@ fn large_claims_and_large_bodies_cost_a_bounded_amount_of_memory() {
     account.close(bad);
 }
 
+/// A pipe that takes nothing more.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // SAFETY: numbers only.
+    let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) };
+    writer.write_all(&vec![0; size as usize]).unwrap();
+    (reader, writer)
+}
+
+/// It is to say first that its directory is missing; where nobody reads that, it is never executed.
+fn stuck<'a>(args: &'a [u8], env: &'a [u8]) -> Run<'a> {
+    Run { env: Bytes(env), directory: Bytes(b"/no/such"), streams: [Stream::Null, Stream::Null, Stream::Passed], ..run(args) }
+}
+
+#[test]
+fn commands_that_never_begin_hold_no_more_memory_than_requests_that_wait() {
+    let host = Host::start();
+    let account = Account::open(&host);
+    let (reader, full) = full_pipe();
+    let fill: String = (0..40).map(|n| format!("A{n}={}\0", "x".repeat(100_000))).collect();
+    let request = message::encode(&stuck(b"true\0", fill.as_bytes()), 1, op(1));
+    let mut all: Vec<Peer> = vec![];
+    let mut busy = 0;
+    for _ in 0..60 {
+        let mut peer = Peer::connect(&host);
+        peer.send(&request, &[full.as_fd()]);
+        // Of one that waits for the pipe, that it was taken.
+        busy += usize::from(peer.answer().is_none_or(|answer| answer.kind == kind::Refused));
+        all.push(peer);
+    }
+    let resident = peer::resident_kib(host.pid());
+    assert!(resident < 200 << 10, "{resident} KiB for commands that have not begun");
+    assert!(busy > 30 && busy < 60, "{busy} of 60 were turned away");
+    assert!(slowest_of(3, &host) < AT_ONCE);
+    drop((all, reader, full));
+    account.close(0);
+}
+
+#[test]
+fn a_command_that_never_begins_keeps_nobody_elses_pipe_open() {
+    let host = Host::start();
+    let account = Account::open(&host);
+    let (reader, full) = full_pipe();
+    let (mut output, input) = std::io::pipe().unwrap();
+    // The first is started at once, the others in their turn: the last one's pipe is here already when the second is made.
+    host.signal_daemon(libc::SIGSTOP);
+    let all: Vec<Peer> = (0..3).map(|_| Peer::connect(&host)).collect();
+    all[0].say(&run(b"true\0"), op(1));
+    all[1].send(&message::encode(&stuck(b"true\0", b""), 1, op(2)), &[full.as_fd()]);
+    let streams = [Stream::Null, Stream::Passed, Stream::Null];
+    all[2].send(&message::encode(&Run { streams, ..run(b"echo\0said\0") }, 1, op(3)), &[input.as_fd()]);
+    drop(input);
+    host.signal_daemon(libc::SIGCONT);
+    let said = std::thread::spawn(move || {
+        let mut said = String::new();
+        output.read_to_string(&mut said).unwrap();
+        said
+    });
+    eventually("the pipe of who has ended has ended", || said.is_finished());
+    assert_eq!(said.join().unwrap(), "said\n");
+    drop((all, reader, full));
+    account.close(0);
+}
+
+#[test]
+fn a_command_that_never_begins_does_not_keep_the_place_of_a_daemon_that_was_killed() {
+    let mut host = Host::start();
+    let (reader, full) = full_pipe();
+    let mut peer = Peer::connect(&host);
+    peer.send(&message::encode(&stuck(b"true\0", b""), 1, op(1)), &[full.as_fd()]);
+    peer.expect(kind::Accepted);
+    host.daemon.kill().unwrap();
+    host.daemon.wait().unwrap();
+    host.restart();
+    assert_eq!(host.sh("exit 7").status().unwrap().code(), Some(7));
+    drop((reader, full));
+}
+
+#[test]
+fn a_path_that_nobody_can_enter_is_refused_before_anything_is_made_of_it() {
+    let host = Host::start();
+    let account = Account::open(&host);
+    let path = [b"/", &vec![b'x'; 5_000][..]].concat();
+    let mut peer = Peer::connect(&host);
+    peer.say(&Run { directory: Bytes(&path), ..run(b"true\0") }, op(1));
+    let (code, sentence, _) = peer.refusal();
+    assert_eq!(code, Code::BadRequest, "{sentence}");
+    assert!(sentence.contains("4095"), "{sentence}");
+    account.close(1);
+}
+
 #[test]
 fn a_command_that_cannot_be_started_leaves_no_memory_behind() {
     let host = Host::start();

@@ -298,14 +298,16 @@ fn what_root_calls_its_container_is_known_to_an_ordinary_users_daemon() {
     complaint(&as_user(&["bkt-guest", "--daemon", "--idle-timeout", "1", "--name", "vault"]).output().unwrap(), 125, "vault is a container that runs here, and this is not in it");
 }
 
-/// A cgroup as systemd gives it to a container of this name.
+/// A cgroup named as systemd names that of a container, below our own: more of the tree need not be writable.
 struct Scope(PathBuf);
 
 impl Scope {
     fn make(unit: &str) -> Scope {
-        let tree = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new).into_iter().find(|tree| tree.join("cgroup.procs").exists()).unwrap();
-        let scope = Scope(tree.join(format!("{unit}.scope")));
-        fs::create_dir(&scope.0).unwrap();
+        let (mounts, own) = (fs::read_to_string("/proc/mounts").unwrap(), fs::read_to_string("/proc/self/cgroup").unwrap());
+        let tree = mounts.lines().find_map(|line| line.split_once(" cgroup2 ")?.0.split(' ').nth(1)).expect("cgroup v2 is mounted");
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        let scope = Scope(Path::new(tree).join(own).join(format!("{unit}.scope")));
+        fs::create_dir(&scope.0).unwrap_or_else(|e| panic!("make {}: {e}", scope.0.display()));
         scope
     }
 }

@@ -671,6 +671,37 @@ fn a_supervisor_is_told_of_readiness_reloads_and_the_end() {
     assert!(hear(&notify).contains("STOPPING=1"));
 }
 
+/// Fills a supervisor's queue; how many it took.
+fn fill(path: &Path) -> usize {
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    (0..).take_while(|_| other.send_to(b"WATCHDOG=1", path).is_ok()).count()
+}
+
+#[test]
+fn a_supervisor_that_has_no_room_is_not_waited_for_and_told_later() {
+    let dir = TempDir::new();
+    let (path, socket) = (dir.0.join("notify"), dir.0.join("bkt/host.sock"));
+    let notify = UnixDatagram::bind(&path).unwrap();
+    let heard_after = |others: usize| {
+        (0..others).for_each(|_| drop(hear(&notify)));
+        hear(&notify)
+    };
+    let others = fill(&path);
+    assert!(others > 0);
+    let running = Running::start(daemon(&dir.0).env("NOTIFY_SOCKET", &path), &socket);
+    assert_asleep(running.0.id());
+    assert!(heard_after(others).contains("READY=1"));
+    let others = fill(&path);
+    stdout(client(&socket, &["admin", "daemon", "reload"]).output().unwrap());
+    let word = heard_after(others);
+    assert!(word.contains("READY=1") || word.contains("RELOADING=1") && hear(&notify).contains("READY=1"), "{word}");
+    fill(&path);
+    running.signal(libc::SIGTERM);
+    let (status, said) = running.end();
+    assert!(status.success() && said.is_empty(), "{status}: {said}");
+}
+
 #[test]
 fn a_reload_that_fails_is_over_for_the_supervisor_too() {
     let dir = TempDir::new();
@@ -1117,6 +1148,37 @@ fn the_names_of_the_executable() {
 }
 
 #[test]
+fn help_is_had_of_every_command_where_there_is_no_daemon() {
+    let bkt = |words: &[&str]| client(Path::new("/no/such/socket"), words).env("PATH", "/nowhere").output().unwrap();
+    for (command, own) in [
+        ("status", "bkt runs the host's commands"),
+        ("admin daemon stop", "bkt runs the host's commands"),
+        ("admin daemon run", "Usage: bkt-hostd"),
+        ("admin daemon exec", "Usage: bkt admin daemon exec"),
+        ("admin daemon uninstall", "Usage: bkt admin daemon install"),
+        ("admin system status", "Usage: bkt admin system"),
+        ("doctor", "Usage: bkt doctor"),
+        ("enter dev", "Usage: bkt enter"),
+        ("log -f", "Usage: bkt log"),
+        ("man", "Usage: bkt man"),
+        ("shim add", "Usage: bkt shim COMMAND"),
+        ("shim init", "Usage: bkt shim init"),
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let shown = stdout(bkt(&[&["help"], &words[..]].concat()));
+        assert!(shown.starts_with(own), "{command}: {shown}");
+        for option in ["--help", "-h"] {
+            assert_eq!(stdout(bkt(&[&words[..], &[option]].concat())), shown, "{command} {option}");
+        }
+    }
+    // Another command's is that command's.
+    for words in [&["enter", "dev", "--", "ls", "--help"][..], &["admin", "daemon", "exec", "--", "ls", "-h"], &["man", "ls", "--help"]] {
+        let output = bkt(words);
+        assert!(output.status.code() == Some(125) && text(&output.stderr).contains("/no/such/socket"), "{words:?}: {output:?}");
+    }
+}
+
+#[test]
 fn a_shims_name_as_first_argument_is_that_shim() {
     let host = Host::start_with(|command| {
         let path = command.get_envs().find(|(k, _)| *k == OsStr::new("PATH")).unwrap().1.unwrap().to_str().unwrap().to_string();
@@ -1186,6 +1248,13 @@ fn warnings_are_not_part_of_a_normal_day() {
         let _ = host.sh(script).output().unwrap();
         let mut terminal = Terminal::run(&mut host.sh(script));
         let _ = terminal.wait();
+    }
+    // A stop, and that its caller goes on: nobody does before everybody has stopped.
+    for terminal in ["--no-pty", "--pty"] {
+        let mut client = host.bkt(["admin", "daemon", "exec", terminal, "--", "sh", "-c", "kill -STOP $$; exit 5"]).spawn().unwrap();
+        eventually("the client has stopped with its command", || state(client.id()) == Some('T'));
+        kill(client.id(), libc::SIGCONT);
+        assert_eq!(client.wait().unwrap().code(), Some(5), "{terminal}");
     }
     host.signal_daemon(libc::SIGHUP);
     reloaded(&host, 1);

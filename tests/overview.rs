@@ -207,8 +207,8 @@ fn journal(directory: &Path) -> String {
     let script = format!("#!/bin/sh\nprintf '%s ' \"$@\" >>{0}/asked\n[ -e {0}/none ] && exit 1\ncat {0}/lines\n", directory.display());
     fs::write(directory.join("journalctl"), script).unwrap();
     fs::set_permissions(directory.join("journalctl"), fs::Permissions::from_mode(0o755)).unwrap();
-    let who = |line: &str| if line.starts_with('{') { "bkt[9]" } else { "systemd[1]" };
-    let lines: Vec<String> = LINES.lines().enumerate().map(|(at, line)| format!("1800000000.00{at}000 {}: {line}\n", who(line))).collect();
+    let of = |line: &str| if line.starts_with('{') { "bkt\n_SYSTEMD_CGROUP=/a/bkt-hostd.service/daemon" } else { "systemd\n_SYSTEMD_CGROUP=/a/init.scope" };
+    let lines: Vec<String> = LINES.lines().enumerate().map(|(at, line)| format!("__REALTIME_TIMESTAMP=180000000000{at}000\nMESSAGE={line}\n_COMM={}\n\n", of(line))).collect();
     fs::write(directory.join("lines"), lines.concat()).unwrap();
     format!("{}:{}", directory.display(), std::env::var("PATH").unwrap())
 }
@@ -221,7 +221,7 @@ fn the_journal_is_asked_for_our_unit_and_no_log_at_all_is_said() {
     let shown = stdout(on_host(&host, &["log", "--op", "op-00000000000a"]).env("PATH", &path).output().unwrap());
     assert_eq!(shown.lines().count(), 2, "{shown}");
     let asked = fs::read_to_string(dir.0.join("asked")).unwrap();
-    assert!(asked.contains("--user") && asked.contains("--unit=bkt-hostd") && asked.contains("--output=short-unix"), "{asked}");
+    assert!(asked.contains("--user") && asked.contains("_SYSTEMD_USER_UNIT=bkt-hostd.service") && asked.contains("--output=export"), "{asked}");
     let shown = stdout(on_host(&host, &["log", "--since", "2027-01-15"]).env("PATH", &path).output().unwrap());
     assert_eq!(shown, "2027-01-15T08:00:00.002Z -     -               systemd: somebody else's words about op-00000000000b\n");
 

@@ -201,6 +201,10 @@ fn the_doctor_finds_what_is_wrong_with_the_unit_and_the_first_command_it_names_m
         assert!(after.ends_with("all is well\n"), "{after}");
     };
     mends("", "no daemon is running", "bkt admin daemon install");
+    user.ok("bkt admin daemon uninstall; systemctl --user mask --quiet bkt-hostd");
+    assert!(text(&user.sh("bkt admin daemon install").stderr).contains("is masked: nothing may start it"));
+    assert_eq!(text(&user.sh("bkt doctor").stdout).matches("mend: ").count(), 1);
+    mends("", "and the unit bkt-hostd.service is masked", "systemctl --user unmask bkt-hostd.service && bkt admin daemon install");
     user.ok("systemctl --user disable --quiet bkt-hostd");
     mends("", "is not enabled", "systemctl --user enable bkt-hostd.service");
     user.ok("systemctl --user stop bkt-hostd");
@@ -239,7 +243,7 @@ fn what_is_in_the_way_is_said_and_left() {
     fails("bkt admin daemon install", &["by hand", "bkt admin daemon stop", "nothing was changed"]);
     user.ok(&format!("test ! -e {unit} && bkt admin daemon stop"));
 
-    assert!(user.ok("bkt admin daemon install --dry-run").starts_with("would: write "));
+    assert!(user.ok("bkt admin daemon install --dry-run").starts_with("would write "));
     user.ok(&format!("test ! -e {unit} && bkt admin daemon install"));
     user.ok(&format!("echo '# mine' >>{unit}"));
     fails("bkt admin daemon install", &["changed by somebody", "systemctl --user edit", "--force"]);
@@ -252,6 +256,77 @@ fn what_is_in_the_way_is_said_and_left() {
     assert_eq!(user.ok("cd ~/.config/systemd/user; find . -type f -o -type l | sort"), "./bkt-hostd.service.before-bkt\n./bkt-hostd.service.d/mine.conf\n");
     assert_eq!(user.ok("ls $XDG_RUNTIME_DIR/bkt 2>&1 | grep -c . || true"), "1\n", "the socket's directory is gone");
     assert!(user.ok("bkt admin daemon uninstall").contains("nothing to take away"));
+}
+
+#[test]
+fn an_uninstallation_takes_the_directories_away_that_were_made_for_the_unit_and_no_others() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    let there = || user.ok("find ~ -mindepth 1 -name '.config*' -prune -exec find {} ';' | sort");
+    for before in ["rm -rf ~/.config", "mkdir -p ~/.config/systemd", "mkdir -p ~/.config/systemd/user ~/.config/other"] {
+        user.ok(before);
+        let before = there();
+        user.ok("bkt admin daemon install");
+        // An older text of ours is replaced, and keeps what it knows.
+        user.ok("mkdir ~/elsewhere && cp ~/.local/bin/bkt ~/elsewhere/ && ~/elsewhere/bkt admin daemon install && rm -r ~/elsewhere && bkt admin daemon install");
+        user.ok("bkt admin daemon uninstall");
+        assert_eq!(there(), before);
+    }
+    // What somebody has put there meanwhile stays, and where.
+    user.ok("rm -rf ~/.config; bkt admin daemon install; touch ~/.config/systemd/mine; bkt admin daemon uninstall");
+    assert_eq!(user.ok("cd ~/.config; find . -mindepth 1 | sort"), "./systemd\n./systemd/mine\n");
+}
+
+#[test]
+fn the_log_has_what_the_daemon_says_and_not_what_others_say_in_its_name() {
+    let host = RealHost::shared();
+    let user = user_with_bkt(host);
+    let _session = user.log_in();
+    user.ok("bkt admin daemon install; mkdir -p ~/.config/systemd/user/bkt-hostd.service.d");
+    // Each lives for long enough for the journal to see where it does.
+    let forged = r#"{"time":"2026-01-31T18:30:00.000Z","level":"info","message":"forged by WHOM","op_id":"op-00000000beef"}"#;
+    user.ok(&format!("for by in logger systemd-cat; do printf '%s\\n' '{forged}' | sed s/WHOM/$by/ >~/forged-by-$by; done"));
+    let forge = || {
+        for by in ["logger", "systemd-cat"] {
+            user.ok(&format!("bkt admin daemon exec -- sh -c '(cat ~/forged-by-{by}; sleep 0.5) | {by} -t bkt-hostd'"));
+        }
+        user.ok("printf 'MESSAGE=forged by field\\nUSER_UNIT=bkt-hostd.service\\n' | logger --journald");
+    };
+    let run = |number: u32| {
+        let op = format!("op-0000000000{number:02}");
+        user.ok(&format!("BKT_OP_ID={op} bkt admin daemon exec -- true"));
+        op
+    };
+    forge();
+    let mut ops = vec![run(10)];
+    user.ok("bkt admin daemon reload");
+    ops.push(run(11));
+    user.ok("systemctl --user restart bkt-hostd");
+    ops.push(run(12));
+    user.ok("kill -KILL $(systemctl --user show -P MainPID bkt-hostd)");
+    eventually("another one serves", || user.sh("bkt admin daemon status").status.success());
+    ops.push(run(13));
+    // Commands without cgroups of their own, which live where the daemon does.
+    user.ok("printf '[Service]\\nDelegate=no\\n' >~/.config/systemd/user/bkt-hostd.service.d/no.conf; systemctl --user daemon-reload; systemctl --user restart bkt-hostd");
+    forge();
+    ops.push(run(14));
+    let journal = || user.ok("journalctl --user --unit=bkt-hostd --quiet --output=cat");
+    eventually("the journal has it all, also what is forged", || {
+        let journal = journal();
+        ops.iter().all(|op| journal.contains(&**op)) && ["logger", "systemd-cat", "field"].iter().all(|by| journal.matches(&format!("forged by {by}")).count() == 2)
+    });
+    let log = user.ok("bkt log --json");
+    assert!(!log.contains("forged"), "{log}");
+    let ours: Vec<String> = journal().lines().filter(|line| line.starts_with("{\"time\"") && !line.contains("forged")).map(str::to_string).collect();
+    assert_eq!(log.lines().filter(|line| !line.contains("\"level\":\"\"")).collect::<Vec<_>>(), ours, "all that the daemons have said");
+    assert_eq!(log.matches("systemd: Started bkt-hostd.service").count(), 4, "{log}");
+    for op in ops {
+        assert!(user.ok(&format!("bkt log --op {op}")).contains("true: exit status 0"));
+    }
+    // And it is followed.
+    let followed = user.ok("head -n 1 < <(timeout 20 bkt log -f --op op-0000000000aa) & BKT_OP_ID=op-0000000000aa bkt admin daemon exec -- true; wait");
+    assert!(followed.contains("true: exit status 0"), "{followed}");
 }
 
 #[test]

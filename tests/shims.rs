@@ -656,6 +656,17 @@ fn scripts_are_captured_or_left_alone_with_a_reason() {
 }
 
 #[test]
+fn a_named_pipe_among_the_scripts_is_waited_for_by_nobody() {
+    let home = Home::new();
+    home.file(".local/bin/tool", "#!/bin/sh\nexec flatpak-spawn --host tool \"$@\"\n");
+    assert!(Command::new("mkfifo").arg(home.path(".local/bin/pipe")).status().unwrap().success());
+    let bkt = home.bkt(&[]);
+    let mut capture = Command::new("timeout");
+    capture.arg("20").arg(bkt.get_program()).args(["shim", "capture"]).env_clear().env("HOME", &home.0.0).env("PATH", "/usr/bin:/bin").env("BKT_SIDE", "host");
+    assert!(stdout(capture.output().unwrap()).contains("tool host tool"));
+}
+
+#[test]
 fn links_into_package_managers_directories_are_captured_and_become_ours() {
     let home = with_programs();
     home.program("Code/locald/target/release/locald2");

@@ -169,6 +169,39 @@ fn a_guest_is_called_what_its_socket_is_called_and_nobody_else_is() {
 }
 
 #[test]
+fn what_a_guest_leaves_that_is_killed_with_its_container_goes_with_the_next_one_or_with_the_socket() {
+    let host = start(NOTIFY_ONLY);
+    let directory = socket(&host, "dev").parent().unwrap().to_path_buf();
+    let link = directory.join("guests/dev/bin/notify-send");
+    let start = || {
+        let dev = boxed(&host, "dev");
+        // Not even root makes a directory where a file is.
+        fs::write(dev.path("/run/bkt"), "").unwrap();
+        let guest = dev.guest("dev", &[]);
+        eventually("it has its links", || link.is_symlink());
+        guest
+    };
+    let killed = || {
+        drop(start());
+        eventually("the host has noticed", || !is_listed(&host, "dev"));
+        assert!(link.is_symlink());
+    };
+    killed();
+    let mut next = start();
+    eventually("it is there", || is_listed(&host, "dev"));
+    support::kill(next.pid(), libc::SIGTERM);
+    assert!(next.wait().success());
+    assert!(directory.exists() && !directory.join("guests").exists());
+
+    killed();
+    // Not the user's own, where a container has laid a link.
+    fs::create_dir_all(host.dir.0.join("mine/dev/bin")).unwrap();
+    symlink(host.dir.0.join("mine"), directory.join("guests/mine")).unwrap();
+    reload(&host, "");
+    assert!(!host.dir.0.join("bkt/containers").exists() && host.dir.0.join("mine/dev/bin").exists());
+}
+
+#[test]
 fn a_reload_makes_what_is_added_closes_what_is_dropped_and_keeps_the_rest() {
     let commands = r#"{"host_exec": {"default": "allow"}}"#;
     let host = start(&format!(r#""container:a": {commands}, "container:b": {commands}"#));

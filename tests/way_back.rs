@@ -470,6 +470,11 @@ fn without_a_guest_the_containers_own_tools_do_it_with_arguments_and_status_inta
     let by_podman = |command: &mut Command| command.env("PATH", &path).env("SHELL", "/bin/bash").output().unwrap();
     let run = by_podman(enter(&host, "dev", ["sh", "-c", "printf '%s|' $CONTAINER_ID \"$@\"; exit 37", "sh", "a  b", "", "*"]).current_dir("/"));
     assert_eq!((text(&run.stdout).as_str(), run.status.code()), ("by-podman|a  b||*|", Some(37)), "{}", text(&run.stderr));
+    // Which way it goes, and why, in one line.
+    let told = by_podman(host.bkt(["-v", "enter", "dev", "--", "true"]).env("BKT_SIDE", "host"));
+    let told: Vec<String> = text(&told.stderr).lines().filter(|line| line.starts_with("bkt: ")).map(str::to_string).collect();
+    let way = format!("bkt: dev is entered by {}/podman, not by its guest daemon: dev has no guest daemon here; start one in it: ", tools.0.display());
+    assert!(told.len() == 1 && told[0].starts_with(&way), "{told:?}");
     let mut shell = host.bkt(["enter", "dev"]);
     shell.env("PATH", &path).env("SHELL", "/bin/bash").stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
     let mut shell = shell.spawn().unwrap();

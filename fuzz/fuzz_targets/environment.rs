@@ -3,7 +3,7 @@
 #![no_main]
 
 use bkt::opid::OpId;
-use bkt::process::environment::{self, DEPTH, OP_ID, Wanted};
+use bkt::process::environment::{self, Base, DEPTH, OP_ID, Wanted};
 use bkt_fuzz::{Input, seed};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeSet;
@@ -46,7 +46,7 @@ fuzz_target!(init: { seed(&seeds()); }, |data: &[u8]| {
     let [server, callers, set, unset] = std::array::from_fn(|_| strings(&mut input));
     let op = OpId::from_bits(1).expect("one is an id");
     let wanted = Wanted { callers: &callers, set: &set, unset: &unset, clear, narrow };
-    let merged = environment::merge(&server, wanted, b"/d", op);
+    let merged = environment::merge(&Base::new(server.clone()), wanted, b"/d", op);
 
     assert_eq!(merged.last(), Some(&0));
     let all: Vec<&[u8]> = environment::strings(&merged).collect();

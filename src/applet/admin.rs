@@ -237,10 +237,6 @@ fn median(all: &[[u64; 4]], part: usize) -> u64 {
 
 pub fn exec(call: &Call, args: Vec<OsString>) -> Result<End> {
     let end_of_options = args.iter().position(|a| a == "--");
-    if args.iter().take(end_of_options.unwrap_or(args.len())).any(|a| a == "--help" || a == "-h") {
-        output::print(EXEC_HELP);
-        return Ok(End::Code(0));
-    }
     let Some(at) = end_of_options else {
         return Err(usage("exec wants '--' before the command, so that its options are not taken for ours", "bkt admin daemon exec"));
     };

@@ -47,42 +47,45 @@ Exit status: the command's own; 125 bkt itself failed, 126 cannot execute, 127 n
 Environment: BKT_SOCKET, BKT_FALLBACK (auto, never, never:NAME,…), BKT_SIDE (host, container), BKT_LOG.
 ";
 
-/// All help texts, for the completion of our own words.
+/// All help texts, and the commands that they are of; also for the completion of our own words.
 const HELPS: &[complete::Help] = &[
     ("", HELP),
     ("admin daemon run ", hostd::HELP),
     ("admin daemon exec ", admin::EXEC_HELP),
+    ("admin daemon install ", service::HELP),
+    ("admin daemon uninstall ", service::HELP),
     ("admin system ", system::HELP),
     ("doctor ", doctor::HELP),
     ("enter ", enter::ENTER_HELP),
     ("log ", history::HELP),
+    ("man ", shell::MAN_HELP),
     ("shim ", crate::applet::shims::HELP),
+    ("shim init ", shell::INIT_HELP),
 ];
+
+/// The nearest text, where one is asked for; it is had without anybody else. After `--`, and behind words that are another
+/// command's, `--help` is that one's.
+fn help(words: &[&str]) -> Option<&'static str> {
+    let (own, asked) = match words {
+        ["help", asked @ ..] => (true, asked),
+        ["man" | "complete", _, _, ..] => (false, words),
+        _ => (words.iter().take_while(|word| **word != "--").any(|word| ["--help", "-h"].contains(word)), words),
+    };
+    let asked: String = asked.iter().map(|word| format!("{word} ")).collect();
+    HELPS.iter().filter(|(command, _)| own && asked.starts_with(command)).max_by_key(|(command, _)| command.len()).map(|(_, text)| *text)
+}
 
 /// The command `word` with what follows it; `all` is everything that was before.
 pub fn run(call: &Call, before: &Before, word: &OsStr, rest: Vec<OsString>, all: &[OsString]) -> Result<End> {
     call.start_log(before.verbosity);
     let words: Vec<&str> = std::iter::once(word).chain(rest.iter().map(OsString::as_os_str)).map(|w| w.to_str().unwrap_or("")).collect();
     let after = |n: usize| rest[n..].to_vec();
+    if let Some(text) = help(&words) {
+        output::print(text);
+        return Ok(End::Code(0));
+    }
     match words[..] {
-        ["help", ..] => {
-            // The nearest text: of what has none of its own, that of all.
-            let asked: String = words[1..].iter().map(|word| format!("{word} ")).collect();
-            let nearest = HELPS.iter().filter(|(command, _)| asked.starts_with(command)).max_by_key(|(command, _)| command.len());
-            output::print(nearest.map_or(HELP, |(_, text)| text));
-            Ok(End::Code(0))
-        }
-        // Those that have no text of their own.
-        ["status" | "ps" | "schema" | "admin", "--help" | "-h"]
-        | ["admin", "daemon", "--help" | "-h"]
-        | ["admin", "daemon", "status" | "test" | "reload" | "stop", "--help" | "-h"] => {
-            output::print(HELP);
-            Ok(End::Code(0))
-        }
-        ["admin", "daemon", "run", ..] if !words.contains(&"--help") && !words.contains(&"-h") => {
-            on_host(call, before, all, None, |_| hostd::run_with(call, after(2), before.verbosity))
-        }
-        ["admin", "daemon", "run", ..] => hostd::run_with(call, after(2), before.verbosity),
+        ["admin", "daemon", "run", ..] => on_host(call, before, all, None, |_| hostd::run_with(call, after(2), before.verbosity)),
         ["admin", "daemon", "status", ..] => admin::status(call, after(2)),
         ["admin", "daemon", "test", ..] => admin::test(call, after(2)),
         ["admin", "daemon", "exec", ..] => admin::exec(call, after(2)),
@@ -90,10 +93,6 @@ pub fn run(call: &Call, before: &Before, word: &OsStr, rest: Vec<OsString>, all:
         ["admin", "daemon", "stop"] => admin::stop(call),
         ["admin", "daemon", "install", ..] => on_host(call, before, all, Some(b"/"), |_| service::install(call, after(2))),
         ["admin", "daemon", "uninstall", ..] => on_host(call, before, all, Some(b"/"), |_| service::uninstall(call, after(2))),
-        ["admin", "system", "--help" | "-h"] | ["admin", "system", _, "--help" | "-h"] => {
-            output::print(system::HELP);
-            Ok(End::Code(0))
-        }
         ["admin", "system", ..] => on_host(call, before, all, Some(b"/"), |_| system::run(call, after(1))),
         ["admin", "daemon", other, ..] => Err(usage(format_args!("'admin daemon' has no command '{other}'"), "bkt")),
         ["admin", "daemon"] => Err(usage("'admin daemon' wants a command", "bkt")),
@@ -113,7 +112,7 @@ pub fn run(call: &Call, before: &Before, word: &OsStr, rest: Vec<OsString>, all:
             };
             let other: Option<&dyn Fn(Vec<OsString>) -> Result<End>> = if before.delegate { Some(&other) } else { None };
             if other.is_none() {
-                log::info!(op_id:% = call.op; "running here, as asked for");
+                log::info!(op_id = call.op; "running here, as asked for");
             }
             if word == "status" { overview::run(call, after(0), other) } else { doctor::run(call, after(0), other) }
         }
@@ -126,18 +125,18 @@ pub fn run(call: &Call, before: &Before, word: &OsStr, rest: Vec<OsString>, all:
 /// bridge. `directory` is given where ours does not matter. What runs here is told which side that is.
 fn on_host(call: &Call, before: &Before, all: &[OsString], directory: Option<&[u8]>, here: impl FnOnce(Side) -> Result<End>) -> Result<End> {
     if !before.delegate {
-        log::info!(op_id:% = call.op; "running here, as asked for");
+        log::info!(op_id = call.op; "running here, as asked for");
         return here(container::side(&call.invocation));
     }
     let args: Vec<std::ffi::CString> = std::iter::once(c"bkt".to_owned()).chain(all.iter().filter_map(|a| std::ffi::CString::new(a.as_bytes()).ok())).collect();
     let args: Vec<&CStr> = args.iter().map(std::ffi::CString::as_c_str).collect();
     let command = Command { args: shim::joined(&args), directory: directory.map(<[u8]>::to_vec), not_on_own_side: true, ..Command::default() };
-    log::info!(op_id:% = call.op; "asking the host's bkt through the daemon");
+    log::info!(op_id = call.op; "asking the host's bkt through the daemon");
     match shim::ask(call, &command)? {
         Asked::Ended(end) => Ok(end),
         Asked::Here(missing) => {
             let why = missing.map_or_else(String::new, |(path, _)| format!("no daemon at {}; ", path.display()));
-            log::info!(op_id:% = call.op; "{why}this is the host: running here");
+            log::info!(op_id = call.op; "{why}this is the host: running here");
             here(Side::Host)
         }
         Asked::NoDaemon(missing) => Err(shim::become_bridge(call, &args, &missing)),

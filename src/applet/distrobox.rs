@@ -105,13 +105,14 @@ fn enter_container(shim: &Shim, container: Option<&str>, places: &Places, call: 
     };
     let (_, program) = program_of(shim, places);
     let mut command = to(container, &call.invocation.args_as(&program));
-    if let Some(end) = by_guest(&command, call)? {
-        return Ok(end);
-    }
+    let why = match by_guest(&command, call)? {
+        Ok(end) => return Ok(end),
+        Err(why) => why,
+    };
     let found = containers::find(&shim.name, container, call)?;
     match by_guest_of_id(found.as_ref(), &mut command, call)? {
         Some(end) => Ok(end),
-        None => Err(by_tool(&shim.name, container, found.as_ref(), &program, arguments(&call.invocation), call)),
+        None => Err(by_tool(&shim.name, container, found.as_ref(), &program, arguments(&call.invocation), &why, call)),
     }
 }
 
@@ -119,15 +120,12 @@ fn to(container: &str, args: &[&CStr]) -> Command {
     Command { args: shim::joined(args), container: Some(container.into()), ..Command::default() }
 }
 
-/// `None` where nobody has taken the request: no guest daemon there, or no daemon at all.
-fn by_guest(command: &Command, call: &Call) -> Result<Option<End>> {
+/// The inner error is why nobody has taken the request: no guest daemon there, or no daemon at all.
+fn by_guest(command: &Command, call: &Call) -> Result<Result<End, String>> {
     match run::run(command, &call.invocation, &call.sockets(), call.op)? {
-        Outcome::Ended(end) => Ok(Some(end)),
-        Outcome::SameSide => Ok(None),
-        Outcome::NoDaemon { why, .. } => {
-            log::info!(op_id:% = call.op; "{} is not entered by its guest daemon: {}", shown(command.container.as_deref().unwrap_or_default()), reason(&why));
-            Ok(None)
-        }
+        Outcome::Ended(end) => Ok(Ok(end)),
+        Outcome::SameSide => Ok(Err("the daemon took this for a shim".to_string())),
+        Outcome::NoDaemon { why, .. } => Ok(Err(reason(&why))),
     }
 }
 
@@ -135,12 +133,12 @@ fn by_guest(command: &Command, call: &Call) -> Result<Option<End>> {
 pub fn by_guest_of_id(found: Option<&Found>, command: &mut Command, call: &Call) -> Result<Option<End>> {
     let Some(id) = found.filter(|found| found.manager == Manager::Docker && found.runs).and_then(|found| found.id.get(..SHOWN_DIGITS)) else { return Ok(None) };
     command.container = Some(id.into());
-    by_guest(command, call)
+    by_guest(command, call).map(Result::ok)
 }
 
 /// The one place that decides how a container is entered where it has no guest daemon; it is started if need be. `name` is what
-/// errors speak of. Returns only with the reason why not.
-pub fn by_tool(name: &str, container: &str, found: Option<&Found>, program: &CStr, args: &[&CStr], call: &Call) -> Error {
+/// errors speak of, `why` the guest daemon does not do it. Returns only with the reason why not.
+pub fn by_tool(name: &str, container: &str, found: Option<&Found>, program: &CStr, args: &[&CStr], why: &str, call: &Call) -> Error {
     let invocation = &call.invocation;
     let directories = paths::shim_directories(invocation);
     let tool = enter::tools(found, process::user()).iter().find_map(|tool| local::find_tool(tool.to_bytes(), invocation, &directories));
@@ -168,7 +166,7 @@ pub fn by_tool(name: &str, container: &str, found: Option<&Found>, program: &CSt
     let runs = found.is_some_and(|found| found.runs);
     let entry = Entry { container, program, args, env: &env, directory: &directory, user, group, runs, at_terminal: is_terminal(0) && is_terminal(1) };
     let (file, args) = enter::entering(&tool, &entry);
-    log::info!(op_id:% = call.op; "entering {container} by {} for {name}", tool.to_string_lossy());
+    log::info!(op_id = call.op; "{container} is entered by {}, not by its guest daemon: {why}", tool.to_string_lossy());
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     let error = process::exec(&file, &args, &env);
     Error::with_code(format!("{name}: cannot execute {}: {}", file.to_string_lossy(), reason(&error)), exit::CANNOT_EXECUTE)
@@ -190,7 +188,7 @@ fn start_toolbox(name: &str, container: &str, shims: &[PathBuf], call: &Call) ->
 fn through_host(shim: &Shim, container: Option<&str>, places: &Places, call: &Call) -> Result<End> {
     let invocation = &call.invocation;
     if let Some(container) = container
-        && let Some(end) = by_guest(&to(container, &invocation.args_as(&program_of(shim, places).1)), call)?
+        && let Ok(end) = by_guest(&to(container, &invocation.args_as(&program_of(shim, places).1)), call)?
     {
         return Ok(end);
     }

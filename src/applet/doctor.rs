@@ -43,7 +43,7 @@ struct Typed {
     code: u8,
 }
 
-fn read(args: Vec<OsString>) -> Result<Option<Typed>> {
+fn read(args: Vec<OsString>) -> Result<Typed> {
     let wrong = |e: lexopt::Error| usage(e, "bkt doctor");
     let (mut typed, mut parser) = (Typed::default(), Parser::from_args(args));
     while let Some(arg) = parser.next().map_err(wrong)? {
@@ -53,19 +53,15 @@ fn read(args: Vec<OsString>) -> Result<Option<Typed>> {
             // From a container's bkt to the host's; not for people.
             Arg::Long("container") => typed.container = Some(parser.value().and_then(|v| v.string()).map_err(wrong)?),
             Arg::Long("code") => typed.code = parser.value().and_then(|v| v.parse()).map_err(wrong)?,
-            Arg::Short('h') | Arg::Long("help") => return Ok(None),
             Arg::Value(name) if typed.name.is_none() && !name.is_empty() => typed.name = Some(name.string().map_err(wrong)?),
             other => return Err(wrong(other.unexpected())),
         }
     }
-    Ok(Some(typed))
+    Ok(typed)
 }
 
 pub fn run(call: &Call, args: Vec<OsString>, other: OtherSide<'_>) -> Result<End> {
-    let Some(typed) = read(args)? else {
-        output::print(HELP);
-        return Ok(End::Code(0));
-    };
+    let typed = read(args)?;
     let mut place = Place::look(call);
     let other = other.filter(|_| place.has_other_side());
     let side = place.side;

@@ -35,10 +35,6 @@ pub fn enter(call: &Call, args: Vec<OsString>, through_host: Option<&dyn Fn() ->
     let wrong = |text: &str| usage(text, "bkt enter");
     let at = args.iter().position(|a| a == "--").unwrap_or(args.len());
     let mut options = args[..at].to_vec();
-    if options.iter().any(|a| a == "--help" || a == "-h") {
-        output::print(ENTER_HELP);
-        return Ok(End::Code(0));
-    }
     if options.first().is_none_or(|name| name.is_empty() || name.as_bytes().starts_with(b"-")) {
         return Err(wrong("enter wants the name of a container; 'bkt ps' lists them"));
     }
@@ -75,7 +71,6 @@ fn enter_with(call: &Call, container: &str, mut command: Command, plain: bool, t
         return Err(nobody("; other ways are switched off (BKT_FALLBACK)"));
     }
     if let Some(through_host) = through_host.filter(|_| plain) {
-        log::info!(op_id:% = call.op; "no guest daemon ({why}): the host enters {container}");
         return through_host();
     }
     let found = containers::find("enter", container, call)?;
@@ -90,8 +85,7 @@ fn enter_with(call: &Call, container: &str, mut command: Command, plain: bool, t
     if command.args == LOGIN_SHELL {
         words = ANY_SHELL.to_vec();
     }
-    log::info!(op_id:% = call.op; "no guest daemon ({why}): entering {container} by another way");
-    let error = distrobox::by_tool("enter", container, found.as_ref(), words[0], &words[1..], call);
+    let error = distrobox::by_tool("enter", container, found.as_ref(), words[0], &words[1..], &why, call);
     Err(Error::with_code(format!("{}; nor by its guest daemon: {why}", error.text), error.code))
 }
 

@@ -1,6 +1,7 @@
 //! `bkt log`: what the daemon has written, from the journal or from its log file.
 
 use crate::applet::{Call, output, usage};
+use crate::checks::unit::UNIT;
 use crate::client::ask::{self, Found};
 use crate::error::{Error, Result};
 use crate::exit::End;
@@ -8,7 +9,7 @@ use crate::logging::{self, shown};
 use crate::opid::OpId;
 use crate::paths;
 use crate::process::tool::{Errors, Tool};
-use crate::sys::files;
+use crate::sys::{cgroup, files};
 use lexopt::{Arg, Parser, ValueExt};
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -19,7 +20,7 @@ pub const HELP: &str = "\
 Usage: bkt log [-f] [--op ID] [--since WHEN] [--json]
 
 What the host's daemon has written to the journal, or to its log file: one line for each operation where it runs with -v,
-as the unit of 'bkt admin daemon install' has it; else warnings and errors. What others say of it there is shown with it.
+as the unit of 'bkt admin daemon install' has it; else warnings and errors. What systemd says of the unit is shown with it.
 
   -f, --follow   wait for more
   --op ID        one operation, as in '(op-1f3a9c0b7d2e)' at the end of an error
@@ -39,7 +40,7 @@ struct Wanted {
     since: String,
 }
 
-/// One line of the log, as `logging` writes it. What is not known of somebody else's is empty.
+/// One line of the log, as `logging` writes it. What is not known of another is empty.
 #[derive(Deserialize, Default)]
 struct Record {
     time: String,
@@ -63,10 +64,6 @@ pub fn run(call: &Call, args: Vec<OsString>) -> Result<End> {
                 wanted.op = Some(op.to_string());
             }
             Arg::Long("since") => wanted.since = since(&parser.value().and_then(|v| v.string()).map_err(wrong)?, logging::unix_seconds())?,
-            Arg::Short('h') | Arg::Long("help") => {
-                output::print(HELP);
-                return Ok(End::Code(0));
-            }
             other => return Err(wrong(other.unexpected())),
         }
     }
@@ -100,10 +97,14 @@ fn show(call: &Call, wanted: &Wanted) -> Result<End> {
     let shims = paths::shim_directories(&call.invocation);
     let start = |words: &[&[u8]]| Tool::start(&call.invocation, &shims, words, Errors::Ours);
     let journal = || {
-        let mut words: Vec<&[u8]> = vec![b"journalctl", b"--user", b"--unit=bkt-hostd", b"--output=short-unix", b"--no-hostname", b"--all", b"--no-pager", b"--quiet"];
+        let mut words: Vec<&[u8]> = vec![b"journalctl", b"--user", b"--output=export", b"--output-fields=MESSAGE,_COMM,_SYSTEMD_CGROUP", b"--no-pager", b"--quiet"];
         if wanted.follow {
             words.extend([&b"--follow"[..], b"--no-tail"]);
         }
+        // Not --unit=, which also takes what a command of the daemon, or any process of the user, says in its name.
+        let unit = UNIT.as_bytes();
+        let (of, about) = ([b"_SYSTEMD_USER_UNIT=", unit].concat(), [b"USER_UNIT=", unit].concat());
+        words.extend([b"_TRANSPORT=stdout", &of[..], b"+", b"_SYSTEMD_USER_UNIT=init.scope", &about]);
         start(&words)
     };
     if let Some(file) = file.as_ref().filter(|_| !supervised) {
@@ -131,21 +132,28 @@ fn show(call: &Call, wanted: &Wanted) -> Result<End> {
     }
 }
 
+/// Takes the first line off what has come: its length, and the line unless it is nobody's who counts. `None` while it is not whole.
+type Next = fn(&[u8]) -> Option<(usize, Option<Line<'_>>)>;
+
 /// Shows the lines that are wanted as they come; says how many there were in all.
-fn relay(tool: &mut Tool, wanted: &Wanted, take_apart: fn(&[u8]) -> Line<'_>) -> Result<usize> {
+fn relay(tool: &mut Tool, wanted: &Wanted, next: Next) -> Result<usize> {
     let (mut lines, mut rest, mut buffer, mut time) = (0, Vec::new(), [0; 8192], String::new());
     loop {
         let length = files::read(tool.output.as_fd(), &mut buffer).map_err(|e| Error::io("read the log", &e))?;
         rest.extend_from_slice(&buffer[..length]);
-        let mut text = String::new();
-        // At the end, a last line without its newline counts too.
-        let whole = rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let whole = if length == 0 || rest.len() > MAX_LINE { rest.len() } else { whole };
-        for line in rest[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            lines += 1;
-            text.extend(wanted.shown(take_apart(line), &mut time));
+        if length == 0 {
+            // A last line without its newline counts too.
+            rest.push(b'\n');
         }
-        rest.drain(..whole);
+        let (mut text, mut done) = (String::new(), 0);
+        while let Some((taken, line)) = next(&rest[done..]) {
+            done += taken;
+            if let Some(line) = line {
+                lines += 1;
+                text.extend(wanted.shown(line, &mut time));
+            }
+        }
+        rest.drain(..done);
         if !output::try_print(&text) || length == 0 {
             return Ok(lines);
         }
@@ -161,21 +169,58 @@ struct Line<'a> {
     said: &'a [u8],
 }
 
-/// One of the journal: `1769884200.123456 systemd[812]: Started it.` (journalctl(1), `short-unix`).
-fn of_journal(line: &[u8]) -> Line<'_> {
-    let parts = || {
-        let (time, rest) = line.split_at(line.iter().position(|b| *b == b' ')?);
-        let (seconds, micros) = std::str::from_utf8(time).ok()?.split_once('.')?;
-        let (who, said) = rest.split_at(rest.windows(2).position(|two| two == b": ")?);
-        let who = who.split(|b| *b == b'[').next()?;
-        Some(Line { time: logging::rfc3339(seconds.parse().ok()?, micros.get(..3)?.parse().ok()?), who: who.get(1..)?, said: said.get(2..)? })
-    };
-    // A message goes on in further lines.
-    parts().unwrap_or(Line { time: String::new(), who: b"", said: line })
+/// One entry of the journal, as systemd's "Journal Export Formats" has it: `NAME=value` lines, and an empty one.
+fn of_journal(text: &[u8]) -> Option<(usize, Option<Line<'_>>)> {
+    let (mut rest, [mut time, mut cgroup, mut who, mut said]) = (text, [&b""[..]; 4]);
+    loop {
+        let (field, after) = rest.split_at(rest.iter().position(|b| *b == b'\n')?);
+        rest = &after[1..];
+        if field.is_empty() {
+            break;
+        }
+        let (name, value) = match field.iter().position(|b| *b == b'=') {
+            Some(at) => (&field[..at], &field[at + 1..]),
+            // No plain text: the name alone, the length in 8 bytes, the value, a newline.
+            None => {
+                let (length, after) = rest.split_first_chunk()?;
+                let value = after.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+                rest = after.get(value.len() + 1..)?;
+                (field, value)
+            }
+        };
+        match name {
+            b"__REALTIME_TIMESTAMP" => time = value,
+            b"_SYSTEMD_CGROUP" => cgroup = value,
+            b"_COMM" => who = value,
+            b"MESSAGE" => said = value,
+            _ => {}
+        }
+    }
+    let micros: u64 = std::str::from_utf8(time).ok().and_then(|time| time.parse().ok()).unwrap_or(0);
+    let line = Line { time: logging::rfc3339(micros / 1_000_000, (micros / 1000 % 1000) as u32), who, said };
+    Some((text.len() - rest.len(), is_by_the_daemon_or_its_manager(cgroup, who).then_some(line)))
 }
 
-/// One of the log file: a record, or text with or without a time.
-fn of_file(line: &[u8]) -> Line<'_> {
+/// Where a line comes from, by what the journal knows itself (`systemd.journal-fields(7)`): a command may well say that it is the
+/// daemon, as `logger -t` does, but it lives in a cgroup of its own, and where there are none it has another name.
+fn is_by_the_daemon_or_its_manager(cgroup: &[u8], name: &[u8]) -> bool {
+    let (place, last) = cgroup.split_at(cgroup.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
+    match last {
+        b"init.scope" => true,
+        _ if last == cgroup::OWN.as_bytes() => place.strip_suffix(b"/").is_some_and(|place| place.ends_with(UNIT.as_bytes())),
+        _ => last == UNIT.as_bytes() && name.starts_with(b"bkt"),
+    }
+}
+
+/// The first line of the log file.
+fn of_file(text: &[u8]) -> Option<(usize, Option<Line<'_>>)> {
+    let newline = text.iter().position(|b| *b == b'\n');
+    let end = newline.or_else(|| (text.len() > MAX_LINE).then_some(text.len()))?;
+    Some((newline.map_or(end, |at| at + 1), (end > 0).then(|| line_of_file(&text[..end]))))
+}
+
+/// A record, or text with or without a time.
+fn line_of_file(line: &[u8]) -> Line<'_> {
     match line.iter().position(|b| *b == b' ').map(|at| line.split_at(at)) {
         Some((time, said)) if time.ends_with(b"Z") && is_time(time) => Line { time: shown(time), who: b"", said: said.trim_ascii_start() },
         _ => Line { time: String::new(), who: b"", said: line },
@@ -188,7 +233,7 @@ impl Wanted {
         let ours = serde_json::from_slice::<Record>(line.said).ok();
         let is_ours = ours.is_some();
         let record = ours.unwrap_or_else(|| {
-            // Somebody else's words: the service manager's, or of a daemon that logs as text.
+            // The service manager's words, or those of a daemon that logs as text.
             let who = if line.who.is_empty() { String::new() } else { shown(line.who) + ": " };
             let time = if line.time.is_empty() { before.clone() } else { line.time };
             Record { time, message: who + &shown(line.said), ..Record::default() }
@@ -224,7 +269,7 @@ mod tests {
     #[test]
     fn a_line_is_shown_if_it_is_wanted() {
         let line = br#"{"time":"2026-01-31T18:30:00.000Z","level":"info","message":"ls: exit status 0","op_id":"op-00000000000a","ms":"3"}"#;
-        let shown = |wanted: &Wanted, line: &[u8]| wanted.shown(of_file(line), &mut "2026-01-31T18:29:00.000Z".to_string());
+        let shown = |wanted: &Wanted, line: &[u8]| wanted.shown(line_of_file(line), &mut "2026-01-31T18:29:00.000Z".to_string());
         let all = Wanted::default();
         assert_eq!(shown(&all, line).unwrap(), "2026-01-31T18:30:00.000Z info  op-00000000000a ls: exit status 0\n");
         assert_eq!(shown(&all, b"Started \x1b[1mit").unwrap(), "2026-01-31T18:29:00.000Z -     -               Started \\u{1b}[1mit\n");
@@ -239,15 +284,36 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_journal_and_of_a_file_is_taken_apart() {
-        let parts = |line: Line<'_>| (line.time, shown(line.who), shown(line.said));
-        let of = |time: &str, who: &str, said: &str| (time.to_string(), who.to_string(), said.to_string());
-        assert_eq!(parts(of_journal(b"951782400.007999 systemd[812]: Started: it.")), of("2000-02-29T00:00:00.007Z", "systemd", "Started: it."));
-        assert_eq!(parts(of_journal(b"951782400.007999 bkt: x")), of("2000-02-29T00:00:00.007Z", "bkt", "x"));
-        for more in ["          more of it", "", " ", "1.5", "1.5 x", "x.y z: w", "1. x: y"] {
-            assert_eq!(parts(of_journal(more.as_bytes())), of("", "", more));
+    fn a_line_of_the_file_is_taken_apart_with_or_without_a_time() {
+        let parts = |text: &str| of_file(text.as_bytes()).map(|(length, line)| (length, line.map(|line| (line.time, shown(line.said)))));
+        let of = |time: &str, said: &str| Some((time.to_string(), said.to_string()));
+        assert_eq!(parts("2026-01-31T18:30:00.000Z WARN  text\nmore"), Some((36, of("2026-01-31T18:30:00.000Z", "WARN  text"))));
+        assert_eq!(parts("panicked at x\n"), Some((14, of("", "panicked at x"))));
+        assert_eq!(parts("\n"), Some((1, None)));
+        assert_eq!(parts("not yet whole"), None);
+        let endless = "x".repeat(MAX_LINE + 1);
+        assert_eq!(parts(&endless).unwrap().0, endless.len());
+    }
+
+    #[test]
+    fn an_entry_of_the_journal_is_taken_when_it_is_whole() {
+        let entry = b"__REALTIME_TIMESTAMP=951782400007999\n_COMM=bkt\nMESSAGE\n\x04\0\0\0\0\0\0\0a\n\n=\n_SYSTEMD_CGROUP=/a/bkt-hostd.service/daemon\n\n";
+        let (length, line) = of_journal(&[&entry[..], b"_COMM=next"].concat()).map(|(length, line)| (length, line.map(|l| (l.time, l.who.to_vec(), l.said.to_vec())))).unwrap();
+        assert_eq!((length, line.unwrap()), (entry.len(), ("2000-02-29T00:00:00.007Z".to_string(), b"bkt".to_vec(), b"a\n\n=".to_vec())));
+        for cut in 0..entry.len() {
+            assert!(of_journal(&entry[..cut]).is_none(), "{cut}");
         }
-        assert_eq!(parts(of_file(b"2026-01-31T18:30:00.000Z WARN  text")), of("2026-01-31T18:30:00.000Z", "", "WARN  text"));
-        assert_eq!(parts(of_file(b"panicked at x")), of("", "", "panicked at x"));
+        assert!(of_journal(b"MESSAGE\n\xff\xff\xff\xff\xff\xff\xff\xffx\n\n").is_none(), "a length beyond all measure");
+        assert!(of_journal(b"\n").is_some_and(|(length, line)| length == 1 && line.is_none()));
+    }
+
+    #[test]
+    fn a_line_is_the_daemons_by_where_it_came_from_and_not_by_what_it_says() {
+        let taken = |below: &str, name: &str| is_by_the_daemon_or_its_manager(format!("/user.slice/user@1.service/{below}").as_bytes(), name.as_bytes());
+        assert!(taken("app.slice/bkt-hostd.service/daemon", "bkt") && taken("app.slice/bkt-hostd.service", "bkt-x86_64") && taken("init.scope", "systemd"));
+        for (below, name) in [("app.slice/bkt-hostd.service", "logger"), ("app.slice/bkt-hostd.service/op-00000000000a", "bkt"), ("app.slice/other.service/daemon", "bkt")] {
+            assert!(!taken(below, name), "{below} {name}");
+        }
+        assert!(!is_by_the_daemon_or_its_manager(b"", b"bkt"), "of whom nothing is known");
     }
 }

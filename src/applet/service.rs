@@ -20,7 +20,7 @@ const ANSWER_MS: u64 = 10_000;
 /// Between two looks.
 const LOOK_MS: u64 = 50;
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Usage: bkt admin daemon install [--force] [--dry-run]
        bkt admin daemon uninstall [--force] [--dry-run]
 
@@ -40,7 +40,7 @@ pub struct Typed {
 }
 
 pub fn install(call: &Call, args: Vec<OsString>) -> Result<End> {
-    let Some(typed) = read(args)? else { return Ok(End::Code(0)) };
+    let typed = read(args)?;
     let facts = look(call, typed.force, ask::status(&call.sockets(), call.op)?)?;
     if facts.manager == Manager::None {
         output::print(&unit::by_hand(&facts.files.bkt));
@@ -49,7 +49,7 @@ pub fn install(call: &Call, args: Vec<OsString>) -> Result<End> {
 }
 
 pub fn uninstall(call: &Call, args: Vec<OsString>) -> Result<End> {
-    let Some(typed) = read(args)? else { return Ok(End::Code(0)) };
+    let typed = read(args)?;
     // One that is ending, or stopped, must not keep us from it.
     let found = ask::status(&call.sockets(), call.op).unwrap_or(Found::Nothing(PathBuf::new()));
     let facts = look(call, typed.force, found)?;
@@ -65,21 +65,17 @@ pub fn uninstall(call: &Call, args: Vec<OsString>) -> Result<End> {
     Ok(End::Code(0))
 }
 
-fn read(args: Vec<OsString>) -> Result<Option<Typed>> {
+fn read(args: Vec<OsString>) -> Result<Typed> {
     let mut typed = Typed::default();
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(|e| usage(e, "bkt admin daemon install"))? {
         match arg {
             Arg::Long("force") => typed.force = true,
             Arg::Long("dry-run") => typed.dry_run = true,
-            Arg::Long("help") | Arg::Short('h') => {
-                output::print(HELP);
-                return Ok(None);
-            }
             other => return Err(usage(other.unexpected(), "bkt admin daemon install")),
         }
     }
-    Ok(Some(typed))
+    Ok(typed)
 }
 
 /// All that the plans are made from.
@@ -90,7 +86,9 @@ pub fn look(call: &Call, force: bool, found: Found) -> Result<Facts> {
         Found::Stale(_) | Found::Nothing(_) | Found::Reserved(_) => None,
     };
     let (unit_text, autostart_text) = (facts::text_of(&files.unit)?, facts::text_of(&files.autostart)?);
-    Ok(Facts { manager: facts::manager(&call.invocation), files, unit_text, autostart_text, daemon, release: RELEASE, force })
+    let made = |text: &Option<String>, path| text.as_deref().map_or_else(|| facts::missing_directories(path), unit::directories);
+    let directories = (made(&unit_text, &files.unit), made(&autostart_text, &files.autostart));
+    Ok(Facts { manager: facts::manager(&call.invocation), files, unit_text, autostart_text, directories, daemon, release: RELEASE, force })
 }
 
 /// What the daemon runs, less this command itself where it came that way.
@@ -102,7 +100,12 @@ pub fn other_runs(call: &Call, status: &ask::Status) -> usize {
 pub fn perform(call: &Call, facts: &Facts, steps: &[Step], typed: &Typed) -> Result<End> {
     for step in steps {
         if typed.dry_run {
-            output::print(&format!("would: {}\n", step.describe()));
+            let verb = match step {
+                Step::Systemctl(_) | Step::Stop => "would run ",
+                Step::Say(_) => "",
+                _ => "would ",
+            };
+            output::print(&format!("{verb}{}\n", step.describe()));
             continue;
         }
         // Said before it is done: some take their time, and one may end us.

@@ -13,7 +13,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-const INIT_HELP: &str = "\
+pub const INIT_HELP: &str = "\
 Usage: bkt shim init bash|zsh|fish
 
 Prints code for the shell's start-up file; one line there serves the host and its containers:
@@ -27,7 +27,7 @@ In a container it puts the directory of host shims before that, has the host com
 host's pages.
 ";
 
-const MAN_HELP: &str = "\
+pub const MAN_HELP: &str = "\
 Usage: bkt man ARGS…
 
 Runs man(1) for the host's pages: here where the host's files are visible (/run/host), else on the host, at this terminal.
@@ -53,10 +53,6 @@ const SHELLS: &[Shell] = &[
 /// `bkt shim init SHELL`.
 pub fn init(call: &Call, args: &[OsString]) -> Result<End> {
     let typed = args.first().and_then(|a| a.to_str()).unwrap_or("");
-    if ["-h", "--help"].contains(&typed) {
-        output::print(INIT_HELP);
-        return Ok(End::Code(0));
-    }
     let Some(shell) = SHELLS.iter().find(|shell| shell.name == typed && args.len() == 1) else {
         return Err(usage("init wants one of bash, zsh and fish", "bkt shim init"));
     };
@@ -90,7 +86,7 @@ pub fn init(call: &Call, args: &[OsString]) -> Result<End> {
 
 /// `bkt man ARGS…`: the host's pages, with this side's man where it can reach them, else with the host's.
 pub fn man(call: &Call, args: &[OsString]) -> Result<End> {
-    if args.is_empty() || ["-h", "--help"].iter().any(|help| args[0] == *help) {
+    if args.is_empty() {
         output::print(MAN_HELP);
         return Ok(End::Code(0));
     }

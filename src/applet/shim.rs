@@ -36,7 +36,7 @@ pub fn command(call: &Call, args: &[&CStr], hello: Option<&'static str>) -> Resu
         Asked::Ended(end) => Ok(end),
         Asked::Here(missing) => {
             let name = args.first().copied().unwrap_or_default();
-            log::info!(op_id:% = call.op; "this is the host: running {} here", name.to_string_lossy());
+            log::info!(op_id = call.op; "this is the host: running {} here", name.to_string_lossy());
             Err(become_here(call, args, missing.as_ref()))
         }
         Asked::NoDaemon(missing) => Err(become_bridge(call, args, &missing)),

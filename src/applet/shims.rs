@@ -26,11 +26,12 @@ Usage: bkt shim COMMAND
   add NAME --host [CMD]             the host's command, in containers; CMD where its name differs (docker --host podman)
   add NAME --host-only [--source P] the program itself: a plain link in ~/.local/bin
   remove NAME… [--mode MODE]        takes shims out of the manifest, and their links away
-  list [--json]                     what is declared
+  list [--json]                     those that are declared, and those that come with bkt
   sync [--prune]                    makes the links as declared; with --prune takes away those of ours that are not
   capture [DIR…]                    declares what is there: scripts of distrobox-export, links into ~/.cargo, ~/.proto and
                                       others of their kind, script shims; also in further directories
   check [--json]                    says what is not as declared; exit status 1 if there is anything
+  init bash|zsh|fish                code for that shell's start-up file; 'bkt shim init --help'
 
   --dry-run     write nothing, say what would be done (add, remove, sync, capture)
   --force       also replace files that are not ours (add, sync)
@@ -68,10 +69,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
 const SEE: &str = "bkt shim";
 
 pub fn run(call: &Call, args: Vec<OsString>) -> Result<End> {
-    let Some((command, typed)) = read(args)? else {
-        output::print(HELP);
-        return Ok(End::Code(0));
-    };
+    let (command, typed) = read(args)?;
     let takes_names = ["add", "remove", "capture"].contains(&command);
     if !takes_names && !typed.words.is_empty() {
         return Err(usage(format_args!("'shim {command}' takes no name"), SEE));
@@ -87,13 +85,12 @@ pub fn run(call: &Call, args: Vec<OsString>) -> Result<End> {
     }
 }
 
-/// The command, and what was typed behind it; `None` where help is wanted.
-fn read(args: Vec<OsString>) -> Result<Option<(&'static str, Typed)>> {
+/// The command, and what was typed behind it.
+fn read(args: Vec<OsString>) -> Result<(&'static str, Typed)> {
     let wrong = |e: lexopt::Error| usage(e, SEE);
     let mut parser = Parser::from_args(args);
     let command = match parser.next().map_err(wrong)? {
         Some(Arg::Value(command)) => command.string().map_err(wrong)?,
-        Some(Arg::Short('h') | Arg::Long("help")) => return Ok(None),
         Some(other) => return Err(wrong(other.unexpected())),
         None => return Err(usage("'shim' wants a command: add, remove, list, sync, capture, check or init", SEE)),
     };
@@ -103,7 +100,6 @@ fn read(args: Vec<OsString>) -> Result<Option<(&'static str, Typed)>> {
     let mut typed = Typed::default();
     while let Some(arg) = parser.next().map_err(wrong)? {
         match arg {
-            Arg::Short('h') | Arg::Long("help") => return Ok(None),
             Arg::Value(word) => typed.words.push(word.string().map_err(wrong)?),
             Arg::Long(option) if options.contains(&option) => match option {
                 "host" => {
@@ -126,7 +122,7 @@ fn read(args: Vec<OsString>) -> Result<Option<(&'static str, Typed)>> {
             other => return Err(usage(format_args!("shim {command}: {}", other.unexpected()), SEE)),
         }
     }
-    Ok(Some((*command, typed)))
+    Ok((*command, typed))
 }
 
 /// A change of the manifest and of links: one at a time, from reading to writing.

@@ -29,18 +29,19 @@ use std::path::{Path, PathBuf};
 pub const HELP: &str = "\
 Usage: bkt admin system COMMAND
 
-  install [--prefix DIR]    from this executable, wherever it lies: bkt and its names, shim links, the daemon as a service, and
-      [--files DIR]           man pages and completions, which lie in man/ and completions/ of DIR (default: beside this
-      [--no-service]          executable, or above it); again it is an upgrade: the daemon is reloaded, no command ends
-  status [--json]           the record against what is there; exit status 1 if that differs, 3 if nothing is installed
-  restart [--force]         end the daemon and start it anew; --force also where commands run, which are ended
-  uninstall [--force]       everything as it was before
+  install [--prefix DIR] [--files DIR] [--no-service]
+                        from this executable, wherever it lies: bkt and its names, shim links, man pages, completions,
+                        and the daemon as a service; again it is an upgrade: the daemon is reloaded, no command ends
+  status [--json]       the record against what is there; exit status 1 if that differs, 3 if nothing is installed
+  restart [--force]     end the daemon and start it anew; --force also where commands run, which are ended
+  uninstall [--force]   everything as it was before
 
   --force     install: replace what is not ours; files are kept as NAME.before-bkt, and come back
               uninstall: also where somebody changed the unit, which is kept so
   --dry-run   say what would be done (install, restart, uninstall)
 
-The prefix is ~/.local by default; the record is $XDG_STATE_HOME/bkt/install.json.
+The prefix is ~/.local by default. Man pages and completions lie in man/ and completions/ of --files, by default beside
+this executable or above it. The record is $XDG_STATE_HOME/bkt/install.json.
 ";
 
 const SEE: &str = "bkt admin system";
@@ -179,8 +180,8 @@ fn install(call: &Call, typed: &Typed) -> Result<End> {
     let changes = there.iter().filter(|(wanted, there)| *there != wanted.is);
     if typed.done.dry_run {
         let verb = |there: &str| if there == NOTHING { "make" } else { "replace" };
-        let mut text: String = changes.clone().map(|(wanted, there)| format!("would: {} {}\n", verb(there), wanted.path)).collect();
-        text.extend(gone.iter().map(|entry| format!("would: take away {}\n", entry.path)));
+        let mut text: String = changes.clone().map(|(wanted, there)| format!("would {} {}\n", verb(there), wanted.path)).collect();
+        text.extend(gone.iter().map(|entry| format!("would take away {}\n", entry.path)));
         output::print(&text);
     } else {
         let changed = changes.count();
@@ -222,7 +223,7 @@ fn install(call: &Call, typed: &Typed) -> Result<End> {
     }
     let begun = |(_, steps, _): &(Facts, Vec<Step>, Wanted)| steps.iter().any(|step| matches!(step, Step::Start | Step::Systemctl(["restart" | "reload", ..])));
     if is_new && !service.as_ref().is_some_and(begun) && matches!(ask::status(&call.sockets(), call.op)?, Found::Running(_)) {
-        output::print(&if typed.done.dry_run { "would: reload the daemon\n".into() } else { ask::reload(&call.sockets(), call.op)? });
+        output::print(&if typed.done.dry_run { "would reload the daemon\n".into() } else { ask::reload(&call.sockets(), call.op)? });
     }
     drop(held);
     let path = call.invocation.var("PATH").unwrap_or_default();
@@ -291,10 +292,17 @@ fn with_directories(paths: Vec<Wanted>, record: &Path) -> Result<Vec<Wanted>> {
 fn service_of(call: &Call, force: bool, bkt: &Path) -> Result<Option<(Facts, Vec<Step>, Wanted)>> {
     let mut facts = service::look(call, force, ask::status(&call.sockets(), call.op)?)?;
     facts.files.bkt = bkt.to_path_buf();
+    // The record has those that are made now.
+    if facts.unit_text.is_none() {
+        facts.directories.0 = 0;
+    }
+    if facts.autostart_text.is_none() {
+        facts.directories.1 = 0;
+    }
     let (path, text, there) = match &facts.manager {
         Manager::None => return Ok(None),
-        Manager::Desktop => (&facts.files.autostart, unit::autostart(bkt)?, &facts.autostart_text),
-        Manager::Systemd(_) | Manager::Unreachable(_) => (&facts.files.unit, unit::unit(bkt)?, &facts.unit_text),
+        Manager::Desktop => (&facts.files.autostart, unit::autostart(bkt, facts.directories.1)?, &facts.autostart_text),
+        Manager::Systemd(_) | Manager::Unreachable(_) => (&facts.files.unit, unit::unit(bkt, facts.directories.0)?, &facts.unit_text),
     };
     let ours = unit::judge(there.as_deref(), &text) == unit::Found::Older;
     let file = Wanted { path: install::text_of(path)?, is: install::file(text.as_bytes()), copy: None, ours };
@@ -342,7 +350,7 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
         && fs::read_link(format!("/proc/{}/exe", daemon.pid)).is_ok_and(|exe| exe == bkt)
         && !of(&bkt).is_some_and(Entry::stays)
     {
-        steps.push(Step::Say(format!("stopping the daemon, and what it runs: {}", counted(daemon.running, "command"))));
+        steps.push(Step::Say(plan::ends_with_it(daemon)));
         steps.push(Step::Stop);
     }
     // Through the daemon, it is stopped last: we are one of its commands.
@@ -357,10 +365,10 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
             let what = match how {
                 Back::Nothing => continue,
                 Back::Remove => "take away",
-                Back::File | Back::Link => "give back what was before",
-                Back::Changed => "leave, for it was changed since",
+                Back::File | Back::Link => "give back what was before as",
+                Back::Changed => "leave, as it was changed since,",
             };
-            output::print(&format!("would: {what}: {}\n", entry.path));
+            output::print(&format!("would {what} {}\n", entry.path));
         } else if take_back(entry)? == Back::Changed {
             changed.push_str(&format!(" {}", entry.path));
         }
@@ -374,7 +382,7 @@ fn uninstall(call: &Call, typed: &Typed) -> Result<End> {
     }
     for path in &later {
         if typed.done.dry_run {
-            output::print(&format!("would: take away: {}\n", path.display()));
+            output::print(&format!("would take away {}\n", path.display()));
         } else {
             fs::remove_file(path).map_err(|e| Error::io(format!("remove {}", path.display()), &e))?;
             // Where the last of the commands of other names lay.
@@ -421,7 +429,9 @@ fn do_steps(call: &Call, facts: &Facts, steps: &[Step], typed: &Typed) -> Result
     let by_unit = matches!(&facts.manager, Manager::Systemd(unit) if facts.daemon.as_ref().is_some_and(|daemon| daemon.pid == unit.main_pid));
     for step in steps {
         match &facts.daemon {
-            Some(daemon) if *step == Step::Stop && !by_unit && !typed.done.dry_run => {
+            // Said before, in a sentence.
+            Some(_) if *step == Step::Stop && !by_unit && typed.done.dry_run => {}
+            Some(daemon) if *step == Step::Stop && !by_unit => {
                 ask::stop(&call.sockets(), call.op)?;
                 service::wait_for_end(daemon.pid)?;
             }
@@ -534,6 +544,6 @@ fn restart(call: &Call, typed: &Typed) -> Result<End> {
             do_steps(call, &facts, &[Step::Say(text), Step::Stop, Step::Start], typed)
         }
         (_, None) if facts.autostart_text.is_some() => service::perform(call, &facts, &[Step::Start], &typed.done),
-        (_, None) => Err(Error::new("there is no daemon, and no service of it: bkt admin system install, or bkt admin daemon install")),
+        (_, None) => Err(Error::new("there is no daemon, and no service of it: 'bkt admin daemon install' makes one, or says how to start it")),
     }
 }

@@ -1,5 +1,6 @@
 //! The daemon itself: whether it answers, in which release, with how much room.
 
+use crate::checks::unit::UNIT;
 use crate::checks::{Finding, Mend, quoted};
 use std::path::Path;
 
@@ -26,6 +27,8 @@ pub enum Starter {
     Unit,
     /// It could be, or does not come up.
     NoUnit,
+    /// The unit is not to be started by anybody.
+    Masked,
     Hand,
     /// This is the container: it is started on the host.
     Elsewhere,
@@ -36,18 +39,22 @@ pub const BY_HAND: &str = "bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &"
 
 pub fn answers(socket: &Path, answer: Answer<'_>, starter: Starter) -> Option<Finding> {
     let at = socket.display();
+    let masked = if starter == Starter::Masked { format!(", and the unit {UNIT} is masked") } else { String::new() };
     let start = match starter {
         Starter::Unit => Mend::Run(&["systemctl", "--user", "start", "bkt-hostd"]),
         Starter::NoUnit => Mend::ByHand("bkt admin daemon install".to_string()),
+        Starter::Masked => Mend::ByHand(format!("systemctl --user unmask {UNIT} && bkt admin daemon install")),
         Starter::Hand => Mend::ByHand(BY_HAND.to_string()),
         Starter::Elsewhere => Mend::ByHand("systemctl --user start bkt-hostd || bkt-hostd   # on the host".to_string()),
     };
     match answer {
         Answer::Running => None,
-        Answer::Stale => {
-            Some(Finding::broken(format!("the daemon has died and left {at} behind"), "no command of the host runs from a container; the next daemon replaces the socket", start))
-        }
-        Answer::Nothing => Some(Finding::broken(format!("no daemon is running: there is no {at}"), "no command of the host runs from a container", start)),
+        Answer::Stale => Some(Finding::broken(
+            format!("the daemon has died and left {at} behind{masked}"),
+            "no command of the host runs from a container; the next daemon replaces the socket",
+            start,
+        )),
+        Answer::Nothing => Some(Finding::broken(format!("no daemon is running: there is no {at}{masked}"), "no command of the host runs from a container", start)),
         Answer::Wrong(words, pid) => {
             let mend = if pid == 0 { "bkt admin daemon stop   # on the host".to_string() } else { format!("kill -CONT {pid}   # and if that does not help: kill -KILL {pid}") };
             Some(Finding::broken(words.to_string(), "every shim fails after its deadline", Mend::ByHand(mend)))

@@ -26,7 +26,7 @@ pub fn path(missing: &[String], starter: Starter) -> Option<Finding> {
         Starter::Unit => "systemctl --user restart bkt-hostd   # it has the PATH of your login shell: ~/.profile".to_string(),
         _ => again(),
     };
-    (!missing.is_empty()).then(|| Finding::warning(what, "commands there are not found from containers", Mend::ByHand(mend.to_string())))
+    (!missing.is_empty()).then(|| Finding::warning(what, "commands there are not found from containers", Mend::ByHand(mend)))
 }
 
 /// How many bridges this very shell has come through.

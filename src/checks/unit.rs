@@ -22,9 +22,11 @@ pub fn judge(unit: Unit<'_>) -> Option<Finding> {
             let why = "the daemon is not there after the next login";
             Some(Finding::warning(format!("the unit {UNIT} is not installed"), why, Mend::ByHand("bkt admin daemon install".to_string())))
         }
-        ("masked" | "masked-runtime", _) => {
-            Some(Finding::broken(format!("the unit {UNIT} is masked"), "it cannot be started", Mend::ByHand(format!("systemctl --user unmask {UNIT}"))))
-        }
+        (enabled, _) if is_masked(enabled) => Some(Finding::broken(
+            format!("the unit {UNIT} is masked"),
+            "once it has ended, the daemon cannot be started again",
+            Mend::ByHand(format!("systemctl --user unmask {UNIT}")),
+        )),
         (_, "failed") if !unit.running => {
             // Which also has systemd forget how often it has tried: a plain start might be refused.
             let mend = Mend::Run(&["bkt", "admin", "daemon", "install"]);
@@ -43,6 +45,11 @@ pub fn judge(unit: Unit<'_>) -> Option<Finding> {
         }
         _ => None,
     }
+}
+
+/// Whether nobody may start it.
+pub fn is_masked(enabled: &str) -> bool {
+    enabled.starts_with("masked")
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub fn exec_fallback(args: &[&CStr], invocation: &Invocation, shims: &[PathBuf],
     };
     for (bridge, options) in BRIDGES {
         let Some(program) = program::find(bridge.as_bytes(), invocation.var("PATH"), shims) else { continue };
-        log::warn!(op_id:% = op; "no daemon at {} ({}): running {} by {bridge}", path.display(), reason(why), String::from_utf8_lossy(name));
+        log::warn!(op_id = op; "no daemon at {} ({}): running {} by {bridge}", path.display(), reason(why), String::from_utf8_lossy(name));
         let bridge_name = CString::new(*bridge).unwrap_or_default();
         let mut all: Vec<&CStr> = vec![&bridge_name];
         all.extend(*options);

@@ -121,7 +121,7 @@ pub fn run_timed(command: &Command, invocation: &Invocation, sockets: &[PathBuf]
             Ok(Outcome::NoDaemon { path: sockets.first().cloned().unwrap_or_default(), why: std::io::Error::other(why) })
         }
         First::Started { descriptor } => {
-            log::info!(op_id:% = op; "the daemon runs it");
+            log::info!(op_id = op; "the daemon runs it");
             // Without a terminal there is nothing to be done with it, but to keep it open to the end.
             let (leader, _kept) = if describes_terminal(&streams) { (descriptor, None) } else { (None, descriptor) };
             times.started = process::monotonic_us();
@@ -215,7 +215,7 @@ impl Conversation {
                     kind::HelloAnswer => {
                         let answer: message::HelloAnswer<'_> = decode(&frame)?;
                         if own_release.is_some_and(|own| own != answer.release) {
-                            log::warn!(op_id:% = self.op; "the host's daemon is version {}, this bkt {}: install the same on both sides", answer.release, own_release.unwrap_or(""));
+                            log::warn!(op_id = self.op; "the host's daemon is version {}, this bkt {}: install the same on both sides", answer.release, own_release.unwrap_or(""));
                         }
                     }
                     // Taken; it starts when its turn comes, and that may be any time.

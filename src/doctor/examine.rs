@@ -77,6 +77,7 @@ impl Patient<'_> {
         let unit = if self.on_host { self.unit() } else { None };
         let starter = match &unit {
             _ if !self.on_host => Starter::Elsewhere,
+            Some((enabled, _)) if unit::is_masked(enabled) => Starter::Masked,
             // Tried too often, it is refused a plain start.
             Some((enabled, active)) if enabled == "not-found" || matches!(active.as_str(), "failed" | "activating") => Starter::NoUnit,
             Some(_) => Starter::Unit,
@@ -84,14 +85,11 @@ impl Patient<'_> {
         };
         let mut all = vec![self.check_socket(), self.check_daemon(starter)];
         if self.on_host {
-            all.extend([
-                self.check_unit(unit.as_ref()),
-                self.check_environment(starter),
-                self.check_host_path(),
-                self.check_links(&self.shim_directory()),
-                self.check_recursion(),
-                self.check_policy(),
-            ]);
+            // Why none runs has been said then.
+            if starter != Starter::Masked || self.running().is_some() {
+                all.push(self.check_unit(unit.as_ref()));
+            }
+            all.extend([self.check_environment(starter), self.check_host_path(), self.check_links(&self.shim_directory()), self.check_recursion(), self.check_policy()]);
         } else {
             let shims = self.containers_shims();
             all.extend([self.check_container_path(&shims), self.check_links(&shims), self.check_bridges()]);

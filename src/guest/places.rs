@@ -2,6 +2,7 @@
 //! away again, and nothing of anybody else's.
 
 use crate::error::{Error, Result};
+use crate::paths;
 use crate::proto::capability::Capability;
 use crate::sys::files;
 use std::cell::RefCell;
@@ -55,7 +56,7 @@ pub struct Places {
 
 /// Where a guest that may not write to `/run` has its own.
 pub fn below(runtime: &Path, container: &[u8]) -> PathBuf {
-    runtime.join("bkt/guests").join(String::from_utf8_lossy(container).replace('/', "_"))
+    paths::guests(&runtime.join("bkt")).join(String::from_utf8_lossy(container).replace('/', "_"))
 }
 
 impl Places {
@@ -117,7 +118,7 @@ impl Places {
             self.made.borrow().iter().for_each(|directory| drop(fs::remove_dir(directory)));
         }
         // From the inside out; where something of somebody else's is left in one, it and the rest are theirs too.
-        let parent = self.base.parent().filter(|parent| parent.ends_with("bkt/guests"));
+        let parent = self.base.parent().filter(|_| self.base != Path::new(USUAL));
         let directories = [Some(bin.as_path()), Some(&self.base.join("nowhere")), Some(&self.base), parent];
         let _ = directories.into_iter().flatten().try_for_each(fs::remove_dir);
     }

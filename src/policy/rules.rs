@@ -373,6 +373,15 @@ impl Listener {
         }
     }
 
+    /// The same for what nobody has looked for yet: `look` finds the file that is to be run. It is asked only where that could still
+    /// deny what is allowed else, never for a path of a stranger's making: that may lie where no answer ever comes.
+    pub fn judge_unseen(&self, asked: Asked<'_>, look: impl FnOnce() -> Vec<u8>) -> Judgement {
+        match self.judge(asked) {
+            Judgement::Allowed => self.judge(Asked { real: &look(), ..asked }),
+            denied => denied,
+        }
+    }
+
     /// What is allowed, in the words of the rules.
     pub fn allowed(&self) -> impl Iterator<Item = String> {
         let rules = self.host_exec().map_or(&[][..], |exec| &exec.rules);
@@ -520,6 +529,17 @@ mod tests {
         }
         assert!(!allows(&policy, &["secret"], "/opt/secret", ""));
         assert!(allows(&policy, &["ls"], "/bin/ls", "/bin/ls"));
+    }
+
+    #[test]
+    fn what_is_denied_anyway_is_not_looked_for() {
+        let policy = policy(r#"{"default": "deny", "rules": [{"deny": "sh"}, {"allow": "ls"}, {"allow": "/opt/tools/*"}]}"#);
+        let judge = |name: &str, look: &dyn Fn() -> Vec<u8>| policy.listener(None).judge_unseen(Asked { name: name.as_bytes(), found: b"/bin/ls", ..Asked::default() }, look);
+        for name in ["/proc/7/root/mnt/x", "/tmp/ls", "./ls", "/bin/../bin/ls", "/opt/tools/../x", "/bin/sh"] {
+            assert!(matches!(judge(name, &|| panic!("{name} was looked for")), Judgement::Denied(_)));
+        }
+        assert_eq!(judge("/opt/tools/x", &|| b"/opt/tools/x".to_vec()), Judgement::Allowed);
+        assert_eq!(judge("/opt/tools/x", &|| b"/usr/bin/sh".to_vec()), Judgement::Denied(Some("sh".into())));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 
 use crate::opid::OpId;
 use std::ffi::CStr;
+use std::ops::Range;
 
 /// Shims may call shims that call shims, so often.
 pub const MAX_DEPTH: u32 = 16;
@@ -225,37 +226,74 @@ pub fn depth_of(value: Option<&[u8]>) -> u32 {
     value.map_or(0, |digits| std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok()).unwrap_or(MAX_DEPTH))
 }
 
-/// The command's environment as NUL-terminated strings. Sorted, not searched: a hostile caller sends a million variables.
-pub fn merge(server: &[u8], wanted: Wanted<'_>, directory: &[u8], op: OpId) -> Vec<u8> {
-    let (servers, set) = (Variables::of(server), Variables::last_of(wanted.set));
-    let unset = Variables::named(wanted.unset);
-    let is_settled = |name: &[u8]| is_ours(name) || unset.contain(name) || set.contain(name);
+/// A server's own environment, and what of it a command may have: looked through once, not for each command.
+#[derive(Default)]
+pub struct Base {
+    /// All of it, as NUL-terminated strings.
+    pub bytes: Vec<u8>,
+    /// Where a variable that commands may have lies, and the length of its name; in the order of names, each once.
+    given: Vec<(Range<usize>, usize)>,
+}
 
-    let mut out = Vec::with_capacity(server.len() + wanted.callers.len() + wanted.set.len() + directory.len() + 64);
+impl Base {
+    pub fn new(bytes: Vec<u8>) -> Base {
+        let given = Variables::sorted(&mut variables(&bytes).filter(|(name, _)| !is_ours(name) && rule(name) != Rule::DroppedOnBothSides), Which::First);
+        let start = |entry: &[u8]| entry.as_ptr() as usize - bytes.as_ptr() as usize;
+        let given = given.0.iter().map(|v| (start(v.entry)..start(v.entry) + v.entry.len(), v.name.len())).collect();
+        Base { bytes, given }
+    }
+
+    fn name(&self, (entry, length): &(Range<usize>, usize)) -> &[u8] {
+        &self.bytes[entry.start..entry.start + length]
+    }
+
+    fn contains(&self, name: &[u8]) -> bool {
+        self.given.binary_search_by(|given| self.name(given).cmp(name)).is_ok()
+    }
+}
+
+/// The command's environment as NUL-terminated strings. Sorted, not searched: a hostile caller sends a million variables.
+pub fn merge(base: &Base, wanted: Wanted<'_>, directory: &[u8], op: OpId) -> Vec<u8> {
+    let set = Variables::sorted(&mut variables(wanted.set), Which::Last);
+    let unset = Variables::sorted(&mut strings(wanted.unset).map(|name| (name, name)), Which::First);
+    let is_settled = |name: &[u8]| unset.contain(name) || set.contain(name);
+
+    let mut out = Vec::with_capacity(base.bytes.len() + wanted.callers.len() + wanted.set.len() + directory.len() + 64);
     let mut push = |entry: &[u8]| {
         out.extend_from_slice(entry);
         out.push(0);
     };
     if !wanted.clear {
-        let mut callers = Variables::of(wanted.callers);
-        callers.keep(|name| match rule(name) {
+        let is_callers = |name: &[u8]| match rule(name) {
             _ if wanted.narrow && !is_harmless(name) => false,
-            Rule::Callers => !is_settled(name),
-            Rule::ServersFirst => !is_settled(name) && !servers.contain(name),
+            Rule::Callers => !is_ours(name) && !is_settled(name),
+            Rule::ServersFirst => !is_settled(name) && !base.contains(name),
             Rule::Servers | Rule::Nobodys | Rule::DroppedOnBothSides => false,
-        });
-        callers.entries().for_each(&mut push);
-        let left = |name: &[u8]| !is_settled(name) && !callers.contain(name) && rule(name) != Rule::DroppedOnBothSides;
-        servers.0.iter().filter(|(name, _)| left(name)).for_each(|(_, entry)| push(entry));
+        };
+        let callers = Variables::sorted(&mut variables(wanted.callers).filter(|(name, _)| is_callers(name)), Which::First);
+        callers.0.iter().for_each(|variable| push(variable.entry));
+        let mut over = callers.0.iter().peekable();
+        for given in &base.given {
+            let name = base.name(given);
+            while over.next_if(|caller| caller.name < name).is_some() {}
+            if over.peek().is_none_or(|caller| caller.name != name) && !is_settled(name) {
+                push(&base.bytes[given.0.clone()]);
+            }
+        }
     }
-    let chosen = set.0.iter().filter(|(name, _)| *name == b"PWD" || !is_ours(name));
-    chosen.for_each(|(_, entry)| push(entry));
+    let chosen = set.0.iter().filter(|variable| variable.name == b"PWD" || !is_ours(variable.name));
+    chosen.for_each(|variable| push(variable.entry));
     if !set.contain(b"PWD") && !unset.contain(b"PWD") {
         push(&[b"PWD=", directory].concat());
     }
     push(format!("{OP_ID}={op}").as_bytes());
     push(format!("{DEPTH}={}", depth(wanted.callers).saturating_add(1)).as_bytes());
     out
+}
+
+/// The variables among `NAME=VALUE` strings: name, and all of it.
+fn variables(entries: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    strings(entries).filter_map(|entry| Some((name_of(entry)?, entry)))
 }
 
 /// Which of several variables with the same name counts.
@@ -266,43 +304,29 @@ enum Which {
     Last,
 }
 
+struct Variable<'a> {
+    /// The first bytes of the name, as a number: mostly that is all that is compared.
+    rank: u64,
+    name: &'a [u8],
+    entry: &'a [u8],
+}
+
 /// Variables in the order of their names, each once.
-struct Variables<'a>(Vec<(&'a [u8], &'a [u8])>);
+struct Variables<'a>(Vec<Variable<'a>>);
 
 impl<'a> Variables<'a> {
-    /// From `NAME=VALUE` strings.
-    fn of(entries: &'a [u8]) -> Variables<'a> {
-        Variables::sorted(strings(entries).filter_map(|entry| Some((name_of(entry)?, entry))).collect(), Which::First)
-    }
-
-    /// The same, but of several with the same name the last: what was typed later is meant.
-    fn last_of(entries: &'a [u8]) -> Variables<'a> {
-        Variables::sorted(strings(entries).filter_map(|entry| Some((name_of(entry)?, entry))).collect(), Which::Last)
-    }
-
-    /// From names alone.
-    fn named(names: &'a [u8]) -> Variables<'a> {
-        Variables::sorted(strings(names).map(|name| (name, name)).collect(), Which::First)
-    }
-
-    fn sorted(mut all: Vec<(&'a [u8], &'a [u8])>, which: Which) -> Variables<'a> {
-        // All lie in one run of bytes, so that the lower address is the earlier string.
-        let rank = |name: &[u8]| if which == Which::First { name.as_ptr() as usize } else { usize::MAX - name.as_ptr() as usize };
-        all.sort_unstable_by(|a, b| a.0.cmp(b.0).then(rank(a.1).cmp(&rank(b.1))));
-        all.dedup_by(|dropped, kept| dropped.0 == kept.0);
+    /// From names and entries that all lie in one run of bytes, so that the lower address is the earlier string.
+    fn sorted(all: &mut dyn Iterator<Item = (&'a [u8], &'a [u8])>, which: Which) -> Variables<'a> {
+        let rank = |name: &[u8]| (0..8).fold(0, |rank, at| rank << 8 | u64::from(name.get(at).copied().unwrap_or(0)));
+        let mut all: Vec<Variable<'a>> = all.map(|(name, entry)| Variable { rank: rank(name), name, entry }).collect();
+        let place = |v: &Variable<'_>| if which == Which::First { v.entry.as_ptr() as usize } else { usize::MAX - v.entry.as_ptr() as usize };
+        all.sort_unstable_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.name.cmp(b.name)).then_with(|| place(a).cmp(&place(b))));
+        all.dedup_by(|dropped, kept| dropped.name == kept.name);
         Variables(all)
     }
 
     fn contain(&self, name: &[u8]) -> bool {
-        self.0.binary_search_by(|(n, _)| (*n).cmp(name)).is_ok()
-    }
-
-    fn keep(&mut self, wanted: impl Fn(&[u8]) -> bool) {
-        self.0.retain(|(name, _)| wanted(name));
-    }
-
-    fn entries(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().map(|(_, entry)| *entry)
+        self.0.binary_search_by(|variable| variable.name.cmp(name)).is_ok()
     }
 }
 
@@ -317,7 +341,7 @@ mod tests {
 
     fn merged(server: &[u8], wanted: Wanted<'_>) -> Vec<String> {
         let op = OpId::parse(b"op-00000000000a").unwrap();
-        strings(&merge(server, wanted, b"/d", op)).map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+        strings(&merge(&Base::new(server.to_vec()), wanted, b"/d", op)).map(|s| String::from_utf8_lossy(s).into_owned()).collect()
     }
 
     fn callers(bytes: &[u8]) -> Wanted<'_> {
@@ -371,7 +395,7 @@ mod tests {
     #[test]
     fn a_narrowed_caller_sets_how_a_command_speaks_and_looks_and_nothing_else() {
         let callers = b"TERM=xterm\0LC_ALL=C\0BASH_ENV=/x\0PAGER=x\0GNUPGHOME=/x\0LCX=1\0LD_PRELOAD=x\0";
-        let all = merge(b"PAGER=less\0", Wanted { callers, narrow: true, ..Wanted::default() }, b"/", OpId::from_bits(1).unwrap());
+        let all = merge(&Base::new(b"PAGER=less\0".to_vec()), Wanted { callers, narrow: true, ..Wanted::default() }, b"/", OpId::from_bits(1).unwrap());
         let names: Vec<&[u8]> = strings(&all).map(|entry| name_of(entry).unwrap()).collect();
         assert_eq!(names, [&b"LC_ALL"[..], b"TERM", b"PAGER", b"PWD", b"BKT_OP_ID", b"BKT_DEPTH"]);
         assert!(strings(&all).any(|entry| entry == b"PAGER=less"));

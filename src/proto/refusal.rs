@@ -62,6 +62,8 @@ codes! {
     NoGuest = 20, "no_guest", exit::FAILED;
     /// The container has another guest daemon, which answers.
     Taken = 21, "taken", exit::FAILED;
+    /// No refusal, but remembered among them: the kernel has killed the command because memory was short.
+    OutOfMemory = 22, "out_of_memory", exit::FAILED;
 }
 
 /// A refusal before it is put on the wire. One pointer, as [`Error`](crate::error::Error) is, and for the same reason.

@@ -18,6 +18,8 @@ pub struct Caller {
     pub op: Option<OpId>,
     /// The run that waits for its turn.
     pub request: Option<Frame>,
+    /// How long that was: as much is held for it until its command runs.
+    pub request_bytes: usize,
     pub child: Option<Child>,
     /// The command's group, where its leader's number is not enough.
     pub group: Option<Group>,
@@ -55,6 +57,7 @@ impl Caller {
             channel: Some(channel),
             session: Session::new(now),
             request: None,
+            request_bytes: 0,
             child: None,
             group: None,
             cgroup: None,
@@ -85,6 +88,17 @@ impl Caller {
         }
         self.group = Some(group);
         Some(kept)
+    }
+
+    /// The bytes of what it has asked for and has not got: what came of its request, and what its command is to be made of. A command
+    /// may be on its way for ever: its directory lies on a dead mount, nobody reads the pipe that is to hear of a missing one.
+    pub fn pending_bytes(&self) -> usize {
+        let waits = match &self.child {
+            None => self.request.is_some(),
+            Some(Child::Direct { launch, .. }) => launch.is_some(),
+            Some(Child::Monitored { command, .. }) => *command == 0,
+        };
+        self.channel.as_ref().map_or(0, Channel::unread) + if waits { self.request_bytes } else { 0 }
     }
 
     /// The cgroup, while what is left in there is being ended.
@@ -167,6 +181,7 @@ impl Caller {
             channel,
             session: saved.session,
             op: OpId::from_bits(saved.op),
+            request_bytes: request.as_ref().map_or(0, |frame| frame.bytes().len()),
             request,
             child,
             group,

@@ -41,7 +41,7 @@ impl Cgroups {
             let name = format!("{op}.{caller}");
             subtree.make(&name).map(|fd| (name, fd))
         });
-        made.map(|(name, fd)| (name, fd.into())).inspect_err(|e| log::warn!(op_id:% = op; "no cgroup for the command: {e}")).ok()
+        made.map(|(name, fd)| (name, fd.into())).inspect_err(|e| log::warn!(op_id = op; "no cgroup for the command: {e}")).ok()
     }
 
     pub fn is_populated(&self, name: &str) -> bool {

@@ -17,6 +17,7 @@ use crate::exit::End;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
+use crate::process::environment::Base;
 use crate::proto::message::{self, Code};
 use crate::server::caller::{Caller, Child};
 use crate::server::cgroups::Cgroups;
@@ -31,13 +32,14 @@ use crate::server::policy::InForce;
 use crate::server::saved::{self, SavedListener};
 use crate::server::seen::Containers;
 use crate::server::session::{Action, Event, State, TERM_GRACE_MS};
+use crate::server::supervisor::Supervisor;
 use crate::server::table::Table;
 use crate::server::upstream::{self, Upstream};
+use crate::sys::allocator;
 use crate::sys::files::{self, FileId};
 use crate::sys::launch::Launch;
 use crate::sys::process;
 use crate::sys::signals::{self, Group, SignalReader, SignalSet};
-use crate::sys::{allocator, socket};
 use connections::{LAST_WORDS_MS, close_door, turn_all_away, turn_away};
 use reload::Reloading;
 use std::collections::VecDeque;
@@ -110,6 +112,7 @@ struct Daemon {
     seen: Containers,
     errors: Errors,
     signals: SignalReader,
+    supervisor: Supervisor,
     listener: Option<Listener>,
     /// Containers' own.
     doors: Doors,
@@ -143,6 +146,7 @@ struct Daemon {
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
+    Supervisor,
     Listener,
     /// A container's own, by its place among them.
     Door(usize),
@@ -157,6 +161,7 @@ impl Daemon {
         files::fill_standard().map_err(|e| Error::io("open /dev/null", &e))?;
         files::unblock_standard_error();
         files::close_all_on_exec();
+        let started_with = process::limits();
         let descriptor_limit = process::raise_descriptor_limit();
         signals::reset_all();
         let inheritance = process::inheritance();
@@ -191,7 +196,7 @@ impl Daemon {
         let interceptors = guest.as_ref().map(|guest| guest.interceptors.clone());
         let place = listener.as_ref().map_or(&*options.socket, Listener::path);
         let context = Context {
-            env: options.env.clone(),
+            env: Base::new(options.env.clone()),
             path: options.path.clone(),
             shim_directories: options.shim_directories.clone(),
             refuge: files::c_path(&paths::refuge(place)).map_err(|e| Error::io("the socket's path", &e))?,
@@ -200,6 +205,7 @@ impl Daemon {
             own_executable,
             root: files::file_id(c"/").map_err(|e| Error::io("look at /", &e))?,
             inheritance,
+            limits: saved.as_ref().map_or(started_with, |saved| saved.limits),
             own_names: options.own_names.clone(),
             interceptors,
         };
@@ -211,6 +217,7 @@ impl Daemon {
             seen: Containers::default(),
             errors: Errors::default(),
             signals,
+            supervisor: Supervisor::new(options.notify.clone()),
             listener,
             doors,
             upstream: guest.map(|guest| Upstream::new(guest.upstream, options.release, now)),
@@ -248,7 +255,7 @@ impl Daemon {
             log::error!("{failure}");
             daemon.errors.note(None, now, Code::Internal, &failure, None);
         }
-        daemon.notify(&format!("READY=1\nMAINPID={}\nSTATUS=listening at {}", std::process::id(), daemon.options.socket.display()));
+        daemon.supervisor.tell(format!("READY=1\nMAINPID={}\nSTATUS=listening at {}", std::process::id(), daemon.options.socket.display()));
         Ok(daemon)
     }
 
@@ -260,6 +267,7 @@ impl Daemon {
             for (source, ready) in self.wait(now) {
                 match source {
                     Source::Signals => self.on_signals(),
+                    Source::Supervisor => self.supervisor.go_on(),
                     Source::Listener => self.on_connections(None),
                     Source::Door(at) => self.on_connections(Some(at)),
                     Source::Upstream => self.on_upstream(),
@@ -294,6 +302,9 @@ impl Daemon {
     fn wait(&self, now: u64) -> Vec<(Source, crate::event::Ready)> {
         let mut wait = Wait::with_capacity(2 * self.callers.len() + 3);
         wait.watch(Source::Signals, self.signals.as_fd(), true, false);
+        if let Some(link) = self.supervisor.interest() {
+            wait.watch(Source::Supervisor, link, false, true);
+        }
         if let (Some(listener), None) = (&self.listener, self.pause_until) {
             wait.watch(Source::Listener, listener.as_fd(), true, false);
             for (at, door) in self.doors.iter().enumerate() {
@@ -412,7 +423,7 @@ impl Daemon {
             self.abandon_reload("the new binary did not answer in time");
         }
         for id in self.guests.silent(now) {
-            log::warn!(op_id:% = op_text(None); "a container's guest does not answer; another takes its place");
+            log::warn!(op_id = None::<OpId>; "a container's guest does not answer; another takes its place");
             self.on_gone(id);
         }
         let idle = self.callers.is_empty();
@@ -440,7 +451,7 @@ impl Daemon {
             && let State::Greeting { until } = caller.session.state()
             && until <= now
         {
-            log::warn!(op_id:% = op_text(caller.op); "refused: a caller sent no whole request in time");
+            log::warn!(op_id = caller.op; "refused: a caller sent no whole request in time");
         }
     }
 
@@ -451,7 +462,7 @@ impl Daemon {
             return;
         }
         log::info!("ending, with {} still running", counted(self.running(), "command"));
-        self.notify("STOPPING=1");
+        self.supervisor.tell("STOPPING=1".into());
         self.ending_by = Some(process::monotonic_ms() + TERM_GRACE_MS + 1_000);
         self.dismiss_guests(false);
         if let Some(upstream) = &mut self.upstream {
@@ -488,22 +499,10 @@ impl Daemon {
             None => Ok(End::Code(0)),
         }
     }
-
-    fn notify(&self, words: &str) {
-        if let Some(path) = &self.options.notify
-            && let Err(e) = socket::send_datagram(path, words.as_bytes())
-        {
-            log::warn!("notify {}: {e}", path.display());
-        }
-    }
 }
 
 fn adopt_listener(saved: &SavedListener) -> Result<Listener> {
     let socket = files::adopt(saved.fd).map_err(|e| Error::io("take over the listening socket", &e))?;
     let file = saved.file.map(|(device, inode)| FileId { device, inode });
     Listener::adopt(socket, Path::new(OsStr::from_bytes(&saved.path)).to_path_buf(), file)
-}
-
-fn op_text(op: Option<OpId>) -> String {
-    op.map_or_else(|| "none".to_string(), |op| op.to_string())
 }

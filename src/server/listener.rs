@@ -113,6 +113,8 @@ impl Listener {
         }
         let Some(directory) = self.path.parent() else { return };
         if !is_mounted_elsewhere(directory) {
+            // What a guest left that was killed with its container. Nobody is in there any more, and no link is followed.
+            let _ = fs::remove_dir_all(paths::guests(directory));
             // The one above as soon as it is empty.
             let _ = fs::remove_dir(directory).and_then(|()| fs::remove_dir(directory.with_file_name("")));
         }

@@ -4,12 +4,13 @@ use crate::error::counted;
 use crate::logging::shown;
 use crate::opid::OpId;
 use crate::paths;
-use crate::process::{directory, environment, program};
+use crate::process::environment::{self, Base};
+use crate::process::{directory, program};
 use crate::proto::capability::Capability;
 use crate::proto::message::{Bytes, Code, Refusal, Run, Stream, Terminal};
 use crate::sys::files::FileId;
 use crate::sys::launch::{Elsewhere, Place, Plan, Stage, Strings};
-use crate::sys::process::{Inheritance, Limit};
+use crate::sys::process::{Inheritance, LIMITS, Limit};
 use crate::sys::{files, signals, terminal};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -24,13 +25,16 @@ pub const MAX_EXTRA_NUMBER: u16 = 255;
 /// What `execve(2)` takes at the most, arguments and environment and a pointer to each: three quarters of 8 MiB, whatever the stack.
 const MAX_EXEC_BYTES: usize = 6 * 1024 * 1024;
 
+/// The longest path with its NUL, limits.h.
+const PATH_MAX: usize = libc::PATH_MAX as usize;
+
 /// The name by which our executable does what a capability is for.
 const PERFORMER: &str = "bkt-perform";
 
 /// What the server itself is made of, as far as its commands are concerned.
 pub struct Context {
-    /// Its own environment, as NUL-terminated strings.
-    pub env: Vec<u8>,
+    /// Its own environment.
+    pub env: Base,
     pub path: Vec<u8>,
     pub shim_directories: Vec<PathBuf>,
     /// The empty directory.
@@ -41,6 +45,9 @@ pub struct Context {
     pub own_file: FileId,
     pub root: FileId,
     pub inheritance: Inheritance,
+    /// The limits that it was started with, for what it does itself: that of descriptors it has raised, and programs that use select(2)
+    /// or close all that could be open want no more than they are used to.
+    pub limits: [Limit; LIMITS],
     /// Names that mean this executable itself, not a command that a shim stands for.
     pub own_names: Vec<&'static str>,
     /// In a guest: the directory of links to this executable by which a container reaches capabilities of the host.
@@ -91,14 +98,19 @@ pub fn check(run: &Run<'_>, fds: usize, context: &Context) -> Result<(), Refusal
     if run.args.0.is_empty() {
         return bad("there is no command".into());
     }
-    // Before anything is made of them: a frame full of short strings would cost a hundred times its length.
+    // Before anything is made of them: a frame full of short strings would cost a hundred times its length. Those of most runs need
+    // not be counted.
     let strings = [run.args.0, run.env.0, run.set_env.0];
-    let needed: usize = strings.iter().map(|s| s.len() + size_of::<usize>() * environment::strings(s).count()).sum();
-    if needed > MAX_EXEC_BYTES {
+    let needed = |s: &&[u8]| s.len() + size_of::<usize>() * environment::strings(s).count();
+    let length: usize = strings.iter().map(|s| s.len()).sum();
+    if length > MAX_EXEC_BYTES / (1 + size_of::<usize>()) && strings.iter().map(needed).sum::<usize>() > MAX_EXEC_BYTES {
         return Err(Refusal::new(Code::NotExecutable, format!("{}: cannot execute: argument list too long", shown(name(run)))));
     }
     if run.directory.0.contains(&0) {
         return bad("the directory contains a NUL byte".into());
+    }
+    if run.directory.0.len() >= PATH_MAX {
+        return bad(format!("the directory's path is longer than {} bytes, and nobody can enter it by that", PATH_MAX - 1));
     }
     if let Some(number) = run.extra.iter().find(|n| !(3..=MAX_EXTRA_NUMBER).contains(n)) {
         return bad(format!("descriptor {number} cannot be passed; 3 to {MAX_EXTRA_NUMBER} can"));
@@ -184,7 +196,7 @@ pub fn decide(run: &Run<'_>, fds: Vec<OwnedFd>, op: OpId, context: &Context, bou
         streams,
         extra,
         place,
-        inheritance: within(run.inheritance, context.inheritance),
+        inheritance: within(run.inheritance, context.limits),
         own: context.inheritance,
         on_parent_death,
         cgroup: None,
@@ -223,7 +235,7 @@ fn performance<'a>(run: &Run<'_>, words: &'a [u8], depth: &'a [u8], context: &Co
         streams: run.streams,
         extra: run.extra.clone(),
         terminal: None,
-        inheritance: context.inheritance,
+        inheritance: Inheritance { limits: context.limits, ..context.inheritance },
         detach: false,
         not_on_root: None,
         container: Bytes(b""),
@@ -266,9 +278,9 @@ fn open_pty(wanted: Terminal, caller: Option<(OwnedFd, Terminal)>) -> io::Result
 }
 
 /// KILL and STOP cannot be ignored, whatever a caller claims; a caller that sent no limits gets ours.
-fn within(wanted: Inheritance, own: Inheritance) -> Inheritance {
+fn within(wanted: Inheritance, own: [Limit; LIMITS]) -> Inheritance {
     let none = wanted.limits.iter().all(|limit| *limit == Limit::default());
-    let limits = if none { own.limits } else { wanted.limits };
+    let limits = if none { own } else { wanted.limits };
     Inheritance { limits, ignored: wanted.ignored.without(signals::KILL).without(signals::STOP), ..wanted }
 }
 

@@ -13,7 +13,7 @@ use crate::proto::capability::Capability;
 use crate::proto::message::{Code, Refusal, Run};
 use crate::server::plan::{self, Bounds, Context};
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// So many rules are named in a refusal: it is one sentence.
@@ -171,10 +171,12 @@ impl Granted<'_> {
         let arguments: Vec<&[u8]> = environment::strings(run.args.0).skip(1).collect();
         let found = find(name, context);
         let directory = directory::translate(run.directory.0, paths::HOST_ROOT).unwrap_or(b"/");
-        let asked_for = if name.contains(&b'/') { Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name)) } else { found.clone() };
-        let real = asked_for.canonicalize().unwrap_or_default();
-        let asked = Asked { name, arguments: &arguments, found: found.as_os_str().as_bytes(), real: real.as_os_str().as_bytes() };
-        let why = match self.listener.judge(asked) {
+        let real = || {
+            let asked_for = if name.contains(&b'/') { Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name)) } else { found.clone() };
+            asked_for.canonicalize().unwrap_or_default().into_os_string().into_vec()
+        };
+        let asked = Asked { name, arguments: &arguments, found: found.as_os_str().as_bytes(), real: b"" };
+        let why = match self.listener.judge_unseen(asked, real) {
             Judgement::Allowed => return self.allow_environment(run),
             Judgement::Denied(Some(rule)) => format!("its rule '{rule}' denies it"),
             Judgement::Denied(None) => "no rule allows it with these arguments".to_string(),

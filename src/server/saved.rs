@@ -6,6 +6,7 @@ use crate::server::guests::{Entering, Guest};
 use crate::server::listener::Listener;
 use crate::server::session::Session;
 use crate::sys::files;
+use crate::sys::process::{LIMITS, Limit};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Changes with the layout of [`Saved`]. An image that does not know it says so, and the old one stays.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub struct Saved {
@@ -24,6 +25,8 @@ pub struct Saved {
     pub started_ms: u64,
     pub served: u64,
     pub next_id: u64,
+    /// The limits that the first image was started with.
+    pub limits: [Limit; LIMITS],
     pub listener: SavedListener,
     /// Containers' own, by their names.
     pub doors: Vec<(String, SavedListener)>,
@@ -149,6 +152,7 @@ mod tests {
             started_ms: 1,
             served: 2,
             next_id: 4,
+            limits: [Limit { soft: 7, hard: 8 }; LIMITS],
             listener,
             doors: vec![("dev".into(), door)],
             callers: vec![caller],

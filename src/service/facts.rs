@@ -75,6 +75,11 @@ pub fn text_of(path: &Path) -> Result<Option<String>> {
     }
 }
 
+/// How many directories will have to be made for a file; of more than nine the rest is forgotten.
+pub fn missing_directories(path: &Path) -> usize {
+    path.ancestors().skip(1).take_while(|directory| !directory.exists()).take(9).count()
+}
+
 /// Looks who could start the daemon.
 pub fn manager(invocation: &Invocation) -> Manager {
     // sd_booted(3).

@@ -21,6 +21,8 @@ pub struct Facts {
     pub manager: Manager,
     pub unit_text: Option<String>,
     pub autostart_text: Option<String>,
+    /// How many directories were, or are to be, made for the unit, and for the autostart entry.
+    pub directories: (usize, usize),
     pub daemon: Option<Daemon>,
     /// Our own release.
     pub release: &'static str,
@@ -36,7 +38,7 @@ pub fn install(facts: &Facts) -> Result<Vec<Step>> {
             "systemd runs here, and yours does not answer ({why}); log in anew (su and sudo make no session; 'machinectl shell {{you}}@' does), or look at 'systemctl status user@$(id -u)'"
         ))),
         Manager::Desktop => {
-            let wanted = unit::autostart(&facts.files.bkt)?;
+            let wanted = unit::autostart(&facts.files.bkt, facts.directories.1)?;
             let mut steps = write(&facts.files.autostart, facts.autostart_text.as_deref(), wanted, facts.force)?;
             if facts.daemon.is_none() {
                 steps.push(Step::Start);
@@ -49,6 +51,9 @@ pub fn install(facts: &Facts) -> Result<Vec<Step>> {
 }
 
 fn install_unit(facts: &Facts, unit: &Unit) -> Result<Vec<Step>> {
+    if unit.enabled == "masked" {
+        return Err(Error::new(format!("the unit {UNIT} is masked: nothing may start it; first: systemctl --user unmask {UNIT}; nothing was changed")));
+    }
     if let Some(daemon) = &facts.daemon
         && daemon.pid != unit.main_pid
     {
@@ -58,7 +63,7 @@ fn install_unit(facts: &Facts, unit: &Unit) -> Result<Vec<Step>> {
             counted(daemon.running, "running command")
         )));
     }
-    let mut steps = write(&facts.files.unit, facts.unit_text.as_deref(), unit::unit(&facts.files.bkt)?, facts.force)?;
+    let mut steps = write(&facts.files.unit, facts.unit_text.as_deref(), unit::unit(&facts.files.bkt, facts.directories.0)?, facts.force)?;
     let changed = !steps.is_empty();
     if changed {
         steps.push(Step::Systemctl(&["daemon-reload"]));
@@ -122,13 +127,17 @@ pub fn aside(path: &Path) -> PathBuf {
 /// What to do to have none of it, in this order. Nothing to do is no error.
 pub fn uninstall(facts: &Facts) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    let files = [(&facts.files.unit, &facts.unit_text, unit::unit(&facts.files.bkt)?), (&facts.files.autostart, &facts.autostart_text, unit::autostart(&facts.files.bkt)?)];
+    let (of_unit, of_autostart) = facts.directories;
+    let files = [
+        (&facts.files.unit, &facts.unit_text, unit::unit(&facts.files.bkt, of_unit)?, of_unit),
+        (&facts.files.autostart, &facts.autostart_text, unit::autostart(&facts.files.bkt, of_autostart)?, of_autostart),
+    ];
     if facts.unit_text.is_some()
         && let Manager::Unreachable(why) = &facts.manager
     {
         return Err(Error::new(format!("the unit cannot be stopped, for your systemd does not answer ({why}); log in anew; nothing was changed")));
     }
-    for (path, there, wanted) in files {
+    for (path, there, wanted, directories) in files {
         match unit::judge(there.as_deref(), &wanted) {
             Found::None => {}
             Found::Foreign if !facts.force => {
@@ -144,7 +153,7 @@ pub fn uninstall(facts: &Facts) -> Result<Vec<Step>> {
                 }
                 match found {
                     Found::Foreign => steps.push(Step::KeepAside { path: path.clone(), as_: aside(path) }),
-                    _ => steps.push(Step::Remove(path.clone())),
+                    _ => steps.push(Step::Remove { path: path.clone(), directories }),
                 }
             }
         }
@@ -155,7 +164,7 @@ pub fn uninstall(facts: &Facts) -> Result<Vec<Step>> {
         // Last: whoever runs this through that very daemon is ended with it.
         if unit.state != "inactive" {
             if let Some(daemon) = facts.daemon.as_ref().filter(|d| d.running > 0) {
-                steps.push(Step::Say(format!("stopping the daemon, and what it runs: {}", counted(daemon.running, "command"))));
+                steps.push(Step::Say(ends_with_it(daemon)));
             }
             steps.push(Step::Stop);
         }
@@ -164,13 +173,18 @@ pub fn uninstall(facts: &Facts) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
+/// Said before a daemon is stopped.
+pub fn ends_with_it(daemon: &Daemon) -> String {
+    format!("the daemon is stopped, and with it what it runs: {}", counted(daemon.running, "command"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn facts(unit_text: Option<String>, daemon: Option<Daemon>, unit: Unit) -> Facts {
         let files = Files { bkt: "/b/bkt".into(), unit: "/c/u".into(), autostart: "/c/a".into() };
-        Facts { files, manager: Manager::Systemd(unit), unit_text, autostart_text: None, daemon, release: "2", force: false }
+        Facts { files, manager: Manager::Systemd(unit), unit_text, autostart_text: None, directories: (0, 0), daemon, release: "2", force: false }
     }
 
     fn daemon(running: usize, release: &str) -> Option<Daemon> {
@@ -187,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_is_right_already_is_left_alone() {
-        let ours = unit::unit(Path::new("/b/bkt")).unwrap();
+        let ours = unit::unit(Path::new("/b/bkt"), 0).unwrap();
         let steps = install(&facts(Some(ours.clone()), daemon(1, "2"), active())).unwrap();
         assert!(matches!(steps[..], [Step::Verify, Step::Say(_)]), "{steps:?}");
         let steps = install(&facts(Some(ours), daemon(1, "1"), active())).unwrap();
@@ -196,7 +210,7 @@ mod tests {
 
     #[test]
     fn running_commands_are_not_ended_for_a_new_unit() {
-        let older = unit::unit(Path::new("/old/bkt")).unwrap();
+        let older = unit::unit(Path::new("/old/bkt"), 0).unwrap();
         assert!(!has(&install(&facts(Some(older.clone()), daemon(1, "2"), active())).unwrap(), "restart"));
         assert!(has(&install(&facts(Some(older), daemon(0, "2"), active())).unwrap(), "restart"));
     }
@@ -214,10 +228,10 @@ mod tests {
 
     #[test]
     fn the_daemon_is_stopped_after_everything_else_is_gone() {
-        let ours = unit::unit(Path::new("/b/bkt")).unwrap();
+        let ours = unit::unit(Path::new("/b/bkt"), 0).unwrap();
         let steps = uninstall(&facts(Some(ours), daemon(1, "2"), active())).unwrap();
         let at = |wanted: fn(&Step) -> bool| steps.iter().position(wanted).unwrap();
-        assert!(at(|s| matches!(s, Step::Remove(_))) < at(|s| matches!(s, Step::Stop)), "{steps:?}");
+        assert!(at(|s| matches!(s, Step::Remove { .. })) < at(|s| matches!(s, Step::Stop)), "{steps:?}");
         assert_eq!(uninstall(&facts(None, None, Unit::default())).unwrap().len(), 0);
     }
 }

@@ -21,7 +21,11 @@ pub enum Step {
         path: PathBuf,
         as_: PathBuf,
     },
-    Remove(PathBuf),
+    /// Removes a file of ours, and so many of the directories around it, where nothing else is in them.
+    Remove {
+        path: PathBuf,
+        directories: usize,
+    },
     Systemctl(&'static [&'static str]),
     /// Stops the unit.
     Stop,
@@ -38,7 +42,7 @@ impl Step {
         match self {
             Step::Write { path, .. } => format!("write {}", path.display()),
             Step::KeepAside { path, as_ } => format!("keep {} as {}", path.display(), as_.display()),
-            Step::Remove(path) => format!("remove {}", path.display()),
+            Step::Remove { path, .. } => format!("remove {}", path.display()),
             Step::Systemctl(args) => format!("systemctl --user {}", args.join(" ")),
             Step::Stop => format!("systemctl --user stop {UNIT}"),
             Step::Start => "start the daemon".into(),
@@ -54,7 +58,12 @@ pub fn perform(step: &Step, bkt: &Path, invocation: &Invocation) -> Result<()> {
         Step::Write { path, text } => document::write(path, text),
         Step::KeepAside { as_, .. } if as_.exists() => Err(Error::new(format!("{} is in the way: what is replaced would be kept there; move it away", as_.display()))),
         Step::KeepAside { path, as_ } => fs::rename(path, as_).map_err(|e| Error::io(format!("rename {} to {}", path.display(), as_.display()), &e)),
-        Step::Remove(path) => fs::remove_file(path).map_err(|e| Error::io(format!("remove {}", path.display()), &e)),
+        Step::Remove { path, directories } => {
+            fs::remove_file(path).map_err(|e| Error::io(format!("remove {}", path.display()), &e))?;
+            // From the inside out, until one is in use.
+            let _ = path.ancestors().skip(1).take(*directories).try_for_each(fs::remove_dir);
+            Ok(())
+        }
         Step::Systemctl(args) => facts::systemctl(invocation, args).map(drop).map_err(|e| Error::new(format!("{}; see 'journalctl --user -u bkt-hostd'", e.text))),
         Step::Stop => {
             // As a command of the daemon that is stopped, we would wait for our own end.

@@ -7,11 +7,16 @@ use std::path::Path;
 /// What stands before the sum in the first line of each file.
 const SUM: &str = "sum ";
 
-/// The unit of the user's systemd, for an executable.
-pub fn unit(bkt: &Path) -> Result<String> {
+/// And before the number of directories that were made for it.
+const DIRECTORIES: &str = "directories made for it: ";
+
+/// The unit of the user's systemd, for an executable. `directories` were made for it, and go with it.
+pub fn unit(bkt: &Path, directories: usize) -> Result<String> {
     let bkt = quoted(bkt)?;
-    Ok(signed(&format!(
-        "\
+    Ok(signed(
+        directories,
+        &format!(
+            "\
 # What you want otherwise belongs into a drop-in, which stays: systemctl --user edit bkt-hostd
 
 [Unit]
@@ -41,13 +46,16 @@ ExecStopPost=-{bkt} bkt-hostd --give-back-cgroup
 [Install]
 WantedBy=default.target
 "
-    )))
+        ),
+    ))
 }
 
 /// The entry of a desktop's autostart, for an executable.
-pub fn autostart(bkt: &Path) -> Result<String> {
-    Ok(signed(&format!(
-        "\
+pub fn autostart(bkt: &Path, directories: usize) -> Result<String> {
+    Ok(signed(
+        directories,
+        &format!(
+            "\
 [Desktop Entry]
 Type=Application
 Name=bkt-hostd
@@ -56,8 +64,9 @@ Exec={} bkt-hostd -v --log-file
 Terminal=false
 NoDisplay=true
 ",
-        quoted(bkt)?
-    )))
+            quoted(bkt)?
+        ),
+    ))
 }
 
 /// What to do by hand where nothing is known that could start it.
@@ -67,6 +76,7 @@ pub fn by_hand(bkt: &Path) -> String {
         "\
 Neither systemd nor a desktop was found here that could start the daemon at login. What can:
 
+  you, now       {bkt} bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &
   your login     a line in ~/.profile:
                    {bkt} admin daemon status >/dev/null || setsid {bkt} bkt-hostd -v --log-file </dev/null >/dev/null 2>&1 &
   runit          ~/service/bkt-hostd/run, made executable, below a runsvdir of yours:
@@ -100,8 +110,15 @@ fn quoted(path: &Path) -> Result<String> {
 }
 
 /// The text with a first line that says who wrote it, and its sum, so that a change by somebody else can be seen.
-fn signed(body: &str) -> String {
-    format!("# Written by bkt; {SUM}{:016x}\n{body}", stamp(body))
+fn signed(directories: usize, body: &str) -> String {
+    let made = if directories == 0 { String::new() } else { format!("{DIRECTORIES}{directories}; ") };
+    format!("# Written by bkt; {made}{SUM}{:016x}\n{body}", stamp(body))
+}
+
+/// How many directories were made for a file of ours, as it says itself.
+pub fn directories(text: &str) -> usize {
+    let digit = || text.split_once(DIRECTORIES)?.1.chars().next()?.to_digit(10);
+    digit().unwrap_or(0) as usize
 }
 
 /// What a file is to us.
@@ -131,12 +148,13 @@ mod tests {
 
     #[test]
     fn a_change_by_hand_is_seen_and_an_older_text_of_ours_is_known() {
-        let (old, new) = (unit(Path::new("/old/bkt")).unwrap(), unit(Path::new("/new/bkt")).unwrap());
+        let (old, new) = (unit(Path::new("/old/bkt"), 2).unwrap(), unit(Path::new("/new/bkt"), 0).unwrap());
         assert_eq!(judge(None, &new), Found::None);
         assert_eq!(judge(Some(&new), &new), Found::Same);
         assert_eq!(judge(Some(&old), &new), Found::Older);
         assert_eq!(judge(Some(&old.replace("RestartSec=1", "RestartSec=2")), &new), Found::Foreign);
         assert_eq!(judge(Some(""), &new), Found::Foreign);
+        assert_eq!((directories(&old), directories(&new), directories("")), (2, 0, 0));
     }
 
     #[test]

@@ -5,17 +5,17 @@
 //! and that the last `else` runs the program itself. The line that enters the container tells what a shim cannot do: become
 //! root, pass further arguments or options. Such a script is left alone, and the reason is said.
 
+use crate::document;
 use crate::invocation::Invocation;
 use crate::shims::links::{names, shipped};
 use crate::shims::manifest::{Host, Mode, Shim, check_container, check_name, check_source, is_own_name, to_source};
 use crate::shims::place::{AS, Places, is_own, tidy};
 use crate::shims::source;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The longest script that is read; those of `distrobox-export` have less than 1,000 bytes.
-const MAX_BYTES: u64 = 16 * 1024;
+/// The longest script that is looked at; those of `distrobox-export` have less than 1,000 bytes.
+const MAX_BYTES: usize = 16 * 1024;
 
 /// Where an earlier bkt kept its script shims.
 const EARLIER: &str = ".local/toolbox/shims";
@@ -50,10 +50,7 @@ pub fn capture(further: &[PathBuf], invocation: &Invocation, places: &Places) ->
 
 /// The text of a script; other files are nobody's business.
 fn read_script(path: &Path) -> Option<String> {
-    let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|about| about.is_file() && about.len() <= MAX_BYTES))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    String::from_utf8(bytes).ok().filter(|text| text.starts_with("#!"))
+    document::read_text(path).ok().flatten().filter(|text| text.starts_with("#!") && text.len() <= MAX_BYTES)
 }
 
 /// What a link stands for, if it is any of ours or of a package manager.

@@ -16,8 +16,9 @@ use std::sync::{Mutex, MutexGuard};
 const LARGE_BYTES: usize = 128 * 1024;
 /// Mappings begin at a page; whatever wants more of its address is nobody here.
 const PAGE_BYTES: usize = 4096;
-/// What the executable brings along: more than a client ever needs, or a daemon that runs a few commands at once.
-const ARENA_BYTES: usize = 128 * 1024;
+/// What the executable brings along: more than a client ever needs, or a daemon that runs a few commands at once. What a rush has
+/// touched of it stays; what is mapped for a rush goes back.
+const ARENA_BYTES: usize = 64 * 1024;
 /// What is mapped at the least when that is used up.
 const SEGMENT_BYTES: usize = 64 * 1024;
 /// What a daemon at rest keeps at hand for the next commands.
@@ -72,9 +73,12 @@ unsafe impl dlmalloc::Allocator for Source {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let used = self.used.get();
         if size <= ARENA_BYTES - used {
-            self.used.set(used + size);
+            // To the end of the page, whatever it begins with: `dlmalloc` writes at the end of what it gets.
+            let arena = ARENA.0.get() as usize;
+            let end = ((arena + used + size).next_multiple_of(PAGE_BYTES) - arena).min(ARENA_BYTES);
+            self.used.set(end);
             // SAFETY: within the arena.
-            return (unsafe { ARENA.0.get().cast::<u8>().add(used) }, size, 0);
+            return (unsafe { ARENA.0.get().cast::<u8>().add(used) }, end - used, 0);
         }
         let size = size.max(SEGMENT_BYTES);
         // The kernel puts mappings side by side, and `dlmalloc` makes one segment of those with the same flags: then what is in use

@@ -17,7 +17,7 @@ const CGROUP2: i64 = 0x6367_7270;
 const MARKS: [&std::ffi::CStr; 2] = [c"user.delegate", c"trusted.delegate"];
 
 /// Where the process itself goes: a cgroup with others below may have none of its own, once controllers are handed down.
-const OWN: &str = "daemon";
+pub const OWN: &str = "daemon";
 
 /// A delegated cgroup, to be divided by us.
 #[derive(Debug)]

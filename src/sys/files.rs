@@ -265,6 +265,7 @@ pub fn rewind(file: &File) -> io::Result<()> {
 /// Makes a descriptor one of this process's standard streams: 0, 1 or 2.
 pub fn become_standard(fd: OwnedFd, stream: RawFd) -> io::Result<()> {
     use std::os::fd::IntoRawFd;
+    assert!((0..3).contains(&stream), "any other number has an owner");
     let number = fd.into_raw_fd();
     // SAFETY: the number is ours; afterwards the stream stands for the same, and the number is closed unless it was that one itself.
     unsafe {

@@ -47,7 +47,8 @@ fn nice() -> i32 {
     if answer > 0 { 20 - answer as i32 } else { 0 }
 }
 
-fn limits() -> [Limit; LIMITS] {
+/// The limits of this process.
+pub fn limits() -> [Limit; LIMITS] {
     let mut all = [Limit::default(); LIMITS];
     for (resource, limit) in all.iter_mut().enumerate() {
         *limit = get_limit(resource);

@@ -52,7 +52,16 @@ fn new_socket(kind: libc::c_int) -> io::Result<OwnedFd> {
 
 /// Connects without waiting. `WouldBlock` means that the server's queue of waiting connections is full.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
-    let socket = new_socket(libc::SOCK_STREAM)?;
+    connect_as(libc::SOCK_STREAM, path)
+}
+
+/// The same to a datagram socket. [`send`] says `WouldBlock` where its queue is full.
+pub fn connect_datagram(path: &Path) -> io::Result<OwnedFd> {
+    connect_as(libc::SOCK_DGRAM, path)
+}
+
+fn connect_as(kind: libc::c_int, path: &Path) -> io::Result<OwnedFd> {
+    let socket = new_socket(kind)?;
     let (address, length) = address(path)?;
     // SAFETY: a valid address of that length.
     check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
@@ -230,12 +239,4 @@ fn is_ready(fd: BorrowedFd<'_>, events: libc::c_short) -> bool {
 pub fn shut_down(socket: BorrowedFd<'_>) {
     // SAFETY: touches no memory; a connection that is gone already is no error.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
-}
-
-/// Sends one datagram to a Unix datagram socket, as `sd_notify(3)` does.
-pub fn send_datagram(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let socket = new_socket(libc::SOCK_DGRAM)?;
-    let (address, length) = address(path)?;
-    // SAFETY: a valid buffer and address of those lengths.
-    check_len(unsafe { libc::sendto(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL, (&raw const address).cast(), length) }).map(drop)
 }

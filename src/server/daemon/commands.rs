@@ -6,7 +6,7 @@ use crate::logging::shown;
 use crate::proto::channel::Channel;
 use crate::proto::message::{self, Code, Refusal, Run};
 use crate::server::caller::{Caller, Child};
-use crate::server::daemon::{Daemon, op_text};
+use crate::server::daemon::Daemon;
 use crate::server::monitor::{self, Heard, Order, Word};
 use crate::server::plan::{self, Decided};
 use crate::server::session::{Event, State};
@@ -65,7 +65,7 @@ impl Daemon {
 
     fn on_not_started(&mut self, id: u64, refusal: Refusal) {
         if let Some(caller) = self.callers.get(id) {
-            log::info!(op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text);
+            log::info!(op_id = caller.op, code = refusal.code.word(); "refused: {}", refusal.text);
             self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text, caller.container.clone());
         }
         self.on(id, Event::NotStarted(refusal));
@@ -183,7 +183,7 @@ impl Daemon {
             End::Signal(signal) => format!("killed by signal {signal}"),
         };
         let ms = process::monotonic_ms().saturating_sub(since_ms);
-        log::info!(op_id:% = op_text(op), pid = command, ms = ms; "{}: {how} after {ms} ms", shown(&name));
+        log::info!(op_id = op, pid = command, ms = ms; "{}: {how} after {ms} ms", shown(&name));
     }
 
     /// The caller sees that its command was killed, and nothing of why.
@@ -192,8 +192,8 @@ impl Daemon {
             && caller.cgroup.as_ref().is_some_and(|name| self.cgroups.ran_out_of_memory(name))
         {
             let text = format!("{} ran out of memory; the kernel has killed it, with all that it had started", shown(&caller.name));
-            log::warn!(op_id:% = op_text(caller.op); "{text}");
-            self.errors.note(caller.op, process::monotonic_ms(), Code::Internal, &text, caller.container.clone());
+            log::warn!(op_id = caller.op; "{text}");
+            self.errors.note(caller.op, process::monotonic_ms(), Code::OutOfMemory, &text, caller.container.clone());
         }
     }
 

@@ -6,7 +6,7 @@ use crate::proto::channel::{Channel, Filled};
 use crate::proto::frame;
 use crate::proto::message::{self, Code, Message, Refusal};
 use crate::server::caller::Caller;
-use crate::server::daemon::{Daemon, op_text};
+use crate::server::daemon::Daemon;
 use crate::server::listener::Listener;
 use crate::server::session::Event;
 use crate::sys::files::FileId;
@@ -23,7 +23,7 @@ const MAX_CALLERS: usize = 4096;
 const MAX_CALLERS_OF_CONTAINER: usize = 256;
 /// Descriptors kept free for starting commands: a pty, a pipe, `/dev/null`, and some. A fifth of a limit that is very low.
 const SPARE_DESCRIPTORS: u64 = 32;
-/// Bytes of requests that have not been started, of all callers together: eight of the largest.
+/// Bytes of requests whose commands do not run yet, of all callers together: eight of the largest.
 const MAX_PENDING_BYTES: usize = 8 * frame::MAX_BODY;
 /// Likewise by one container's own socket.
 const MAX_PENDING_BYTES_OF_CONTAINER: usize = 2 * frame::MAX_BODY;
@@ -179,7 +179,7 @@ impl Daemon {
         if let Some(channel) = &caller.channel
             && channel.unread() > 0
         {
-            log::warn!(op_id:% = op_text(caller.op); "a caller left in the middle of a request ({})", counted(channel.unread(), "byte"));
+            log::warn!(op_id = caller.op; "a caller left in the middle of a request ({})", counted(channel.unread(), "byte"));
         }
         caller.channel = None;
         // Nobody will take it any more; kept, it would hold up a command that nobody reads.
@@ -213,9 +213,9 @@ impl Daemon {
     /// Of all callers, or of those that came by this one's container's socket.
     fn has_too_much_pending(&self, id: u64) -> bool {
         let container = self.callers.get(id).and_then(|c| c.container.as_deref());
-        let of = |c: &Caller| c.channel.as_ref().map_or(0, Channel::unread) + c.request.as_ref().map_or(0, |r| r.body().len());
         let its = |c: &&Caller| container.is_some() && c.container.as_deref() == container;
-        self.callers.values().map(of).sum::<usize>() > MAX_PENDING_BYTES || self.callers.values().filter(its).map(of).sum::<usize>() > MAX_PENDING_BYTES_OF_CONTAINER
+        let pending = Caller::pending_bytes;
+        self.callers.values().map(pending).sum::<usize>() > MAX_PENDING_BYTES || self.callers.values().filter(its).map(pending).sum::<usize>() > MAX_PENDING_BYTES_OF_CONTAINER
     }
 
     pub(super) fn reply<M: Message>(&mut self, id: u64, message: &M, fds: Vec<OwnedFd>) {
@@ -224,12 +224,12 @@ impl Daemon {
             && channel.send(message, caller.op, fds).is_err()
         {
             // Its end will be read where all ends are.
-            log::debug!(op_id:% = op_text(caller.op); "the caller is gone");
+            log::debug!(op_id = caller.op; "the caller is gone");
         }
         if let Some(channel) = &caller.channel
             && channel.unsent() > MAX_UNSENT_BYTES
         {
-            log::warn!(op_id:% = op_text(caller.op); "a caller reads nothing; it is taken for gone");
+            log::warn!(op_id = caller.op; "a caller reads nothing; it is taken for gone");
             channel.break_off();
         }
     }
@@ -240,7 +240,7 @@ impl Daemon {
             && channel.release().is_err()
         {
             // Its end will be read where all ends are.
-            log::debug!(op_id:% = op_text(caller.op); "the caller is gone");
+            log::debug!(op_id = caller.op; "the caller is gone");
         }
     }
 

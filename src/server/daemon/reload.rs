@@ -6,7 +6,7 @@ use crate::process::environment;
 use crate::proto::channel::Channel;
 use crate::proto::message::{self, Code, Past, Refusal};
 use crate::server::caller::{Caller, Child};
-use crate::server::daemon::{Daemon, LAST_WORDS_MS, NOT_ITSELF, STATE_UNDERSTOOD, op_text};
+use crate::server::daemon::{Daemon, LAST_WORDS_MS, NOT_ITSELF, STATE_UNDERSTOOD};
 use crate::server::errors::Errors;
 use crate::server::guests::Guests;
 use crate::server::listener::Listener;
@@ -44,7 +44,7 @@ impl Daemon {
             return;
         }
         log::info!("reloading {}", self.context.own_executable.to_string_lossy());
-        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", process::monotonic_us()));
+        self.supervisor.tell(format!("RELOADING=1\nMONOTONIC_USEC={}", process::monotonic_us()));
         if let Err(error) = self.start_probe() {
             self.go_on(&error.text);
         }
@@ -58,7 +58,7 @@ impl Daemon {
             searched: false,
             ourselves: FileId::default(),
             args: Strings::new(b"bkt-hostd\0--check-state\x003\0".to_vec()),
-            env: Strings::new(self.context.env.clone()),
+            env: Strings::new(self.context.env.bytes.clone()),
             directory: c"/".to_owned(),
             refuge: None,
             fds: vec![null.into(), state.into()],
@@ -127,7 +127,7 @@ impl Daemon {
     fn go_on(&mut self, why: &str) {
         log::error!("reload: {why}; this daemon goes on as it is");
         self.errors.note(None, process::monotonic_ms(), Code::Internal, &format!("reload: {why}"), None);
-        self.notify("READY=1");
+        self.supervisor.tell("READY=1".into());
         for id in std::mem::take(&mut self.reload_asked) {
             self.on(id, Event::Refuse(Refusal::new(Code::Internal, format!("not reloaded: {why}; the daemon goes on as it is"))));
         }
@@ -157,7 +157,7 @@ impl Daemon {
         let stuck = |c: &Caller| c.channel.as_ref().is_some_and(Channel::has_unsent_descriptors);
         let stuck: Vec<u64> = self.callers.iter().filter(|(_, c)| stuck(c)).map(|(id, _)| id).collect();
         for id in stuck {
-            log::warn!(op_id:% = op_text(self.callers.get(id).and_then(|c| c.op)); "a caller reads nothing; it is taken for gone");
+            log::warn!(op_id = self.callers.get(id).and_then(|c| c.op); "a caller reads nothing; it is taken for gone");
             self.on_gone(id);
         }
         for rival in self.guests.rivals() {
@@ -183,7 +183,7 @@ impl Daemon {
         let number = CString::new(state.as_raw_fd().to_string()).unwrap_or_default();
         let mut args: Vec<&CStr> = vec![c"bkt-hostd", c"--resume", &number];
         args.extend(self.options.flags.iter().map(CString::as_c_str));
-        let env: Vec<CString> = environment::strings(&self.context.env).filter_map(|e| CString::new(e).ok()).collect();
+        let env: Vec<CString> = environment::strings(&self.context.env.bytes).filter_map(|e| CString::new(e).ok()).collect();
         let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
         process::exec(&self.context.own_executable, &args, &env)
     }
@@ -196,7 +196,8 @@ impl Daemon {
         let (release, reload_asked) = (self.options.release.to_string(), self.reload_asked.clone());
         let past = Past { seen: self.seen.told(), errors: self.errors.told() };
         let (policy, past) = (self.policy.text().cloned(), message::body(&past));
-        Saved { release, reload_asked, started_ms: self.started_ms, served: self.served, next_id: self.next_id, listener, doors, callers, guests, entering, policy, past }
+        let (started_ms, served, next_id, limits) = (self.started_ms, self.served, self.next_id, self.context.limits);
+        Saved { release, reload_asked, started_ms, served, next_id, limits, listener, doors, callers, guests, entering, policy, past }
     }
 
     fn kept_descriptors<'a>(&'a self, state: &'a OwnedFd) -> Vec<&'a OwnedFd> {

@@ -9,7 +9,7 @@ use crate::proto::channel::Frame;
 use crate::proto::frame;
 use crate::proto::message::{self, Code, Refusal, Run, kind};
 use crate::server::caller::Caller;
-use crate::server::daemon::{Daemon, op_text};
+use crate::server::daemon::Daemon;
 use crate::server::plan;
 use crate::server::policy::Granted;
 use crate::server::session::{Event, State, Terms};
@@ -27,8 +27,6 @@ const MAX_CLIPBOARDS: usize = 4;
 const MAX_SMALL_BODY: usize = 64 * 1024;
 /// The longest name of a command that is kept for logs and answers.
 const MAX_NAME_BYTES: usize = 256;
-/// What is remembered of a directory: `PATH_MAX`; a longer path cannot be entered anyway.
-const MAX_DIRECTORY_BYTES: usize = 4096;
 
 impl Daemon {
     pub(super) fn on_frame(&mut self, id: u64, frame: Frame) {
@@ -94,8 +92,7 @@ impl Daemon {
             kind::Hello => {
                 let hello: message::Hello<'_> = message::decode(body)?;
                 if let Some(finding) = checks::daemon::release(&shown(hello.container.0), &shown(hello.release.as_bytes()), self.options.release, Mend::Run(&[])) {
-                    let op = op_text(self.callers.get(id).and_then(|c| c.op));
-                    log::warn!(op_id:% = op; "{}", finding.what);
+                    log::warn!(op_id = self.callers.get(id).and_then(|c| c.op); "{}", finding.what);
                 }
                 self.heed(id, hello.container.0);
                 let (accepted, rejected) = self.granted(id).judge(&hello.capabilities);
@@ -170,7 +167,7 @@ impl Daemon {
         let outlives = run.capability == Capability::HostExec as u8 && run.inheritance.ignored.contains(signals::HUP);
         let terms = Terms { terminal: run.terminal.is_some(), survives: run.detach || outlives, detach: run.detach };
         let name = name[..name.len().min(MAX_NAME_BYTES)].to_vec();
-        let directory = run.directory.0[..run.directory.0.len().min(MAX_DIRECTORY_BYTES)].to_vec();
+        let directory = run.directory.0.to_vec();
         let arguments = || environment::strings(run.args.0).map(shown).collect::<Vec<_>>().join(" ");
         let container = own.as_deref().map_or(run.container.0, str::as_bytes);
         let Some(caller) = self.callers.get_mut(id) else { return Ok(()) };
@@ -178,9 +175,10 @@ impl Daemon {
             return Err(Refusal::new(Code::BadRequest, "one connection runs one command"));
         }
         let op = *caller.op.get_or_insert_with(|| OpId::from_random(files::random()));
-        log::debug!(op_id:% = op, container = shown(container).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
+        log::debug!(op_id = op, container = shown(container).as_str(), directory = shown(run.directory.0).as_str(); "asked for: {}", arguments());
         (caller.name, caller.directory, caller.capability) = (name, directory, run.capability);
         self.seen.note(container, caller.since_ms);
+        caller.request_bytes = frame.bytes().len();
         caller.request = Some(frame);
         self.on(id, Event::Asked(terms));
         Ok(())
@@ -221,8 +219,8 @@ impl Daemon {
                 log::Level::Info
             };
             match caller.container.as_deref() {
-                None => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(); "refused: {}", refusal.text),
-                Some(name) => log::log!(level, op_id:% = op_text(caller.op), code = refusal.code.word(), container = name; "refused: {}", refusal.text),
+                None => log::log!(level, op_id = caller.op, code = refusal.code.word(); "refused: {}", refusal.text),
+                Some(name) => log::log!(level, op_id = caller.op, code = refusal.code.word(), container = name; "refused: {}", refusal.text),
             }
             self.errors.note(caller.op, process::monotonic_ms(), refusal.code, &refusal.text, caller.container.clone());
         }

@@ -40,7 +40,7 @@ impl Daemon {
         let running =
             entries.iter().map(|(op, pid, since_ms, name, terminal)| message::Running { op: *op, pid: *pid, since_ms: *since_ms, name: Bytes(name), terminal: *terminal });
         let is_told = |entry: &&[u8]| message::OF_THE_SESSION.iter().any(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")));
-        let session: Vec<u8> = environment::strings(&self.context.env).filter(is_told).flat_map(|entry| [entry, b"\0"].concat()).collect();
+        let session: Vec<u8> = environment::strings(&self.context.env.bytes).filter(is_told).flat_map(|entry| [entry, b"\0"].concat()).collect();
         // Out of our hands while they are told.
         let (seen, errors) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.errors));
         let (policy, policy_error) = self.policy.told();

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::logging::shown;
 use crate::proto::channel::{Channel, Frame};
 use crate::proto::message::{self, Bytes, Code, Refusal};
-use crate::server::daemon::{Daemon, op_text, turn_away};
+use crate::server::daemon::{Daemon, turn_away};
 use crate::server::guests::{Entering, Guest, Verdict};
 use crate::server::origin::{self, Origin};
 use crate::server::session::{Event, State};
@@ -151,7 +151,7 @@ impl Daemon {
                     self.guests.entering.retain(|e| e.caller != entering.caller);
                     self.served += 1;
                     self.callers.remove(entering.caller);
-                    log::info!(op_id:% = op_text(op); "handed over to {}", self.guests.get(guest).map_or_else(String::new, |guest| shown(&guest.name)));
+                    log::info!(op_id = op; "handed over to {}", self.guests.get(guest).map_or_else(String::new, |guest| shown(&guest.name)));
                 }
                 Err(e) => {
                     self.guests.entering.retain(|e| e.caller != entering.caller);
