@@ -44,15 +44,15 @@ pub fn claimed(invocation: &Invocation) -> &'static [u8] {
     invocation.var("CONTAINER_ID").or_else(|| invocation.var("container")).unwrap_or(b"")
 }
 
-/// The name, if there is one: as podman wrote it down, as the cgroup is called, as systemd-nspawn names the machine, as distrobox
-/// says in the environment.
+/// The name, if there is one: as podman wrote it down, as the cgroup is called, as distrobox says in the environment, by the id
+/// in what is mounted, as systemd-nspawn names the machine.
 pub fn name(invocation: &Invocation) -> Option<Vec<u8>> {
     let text = |path: &str| fs::read(path).unwrap_or_default();
     let machine = || Path::new("/run/host/container-manager").exists() || Path::new("/run/systemd/container").exists();
     of_runtime(&text("/run/.containerenv"))
         .or_else(|| of_cgroup(&text("/proc/self/cgroup")))
-        .or_else(|| of_toolbox(invocation))
         .or_else(|| invocation.var("CONTAINER_ID").map(<[u8]>::to_vec))
+        .or_else(|| of_mounts(&text("/proc/self/mountinfo")))
         .or_else(|| machine().then(hostname))
         .filter(|name| !name.is_empty())
 }
@@ -88,6 +88,11 @@ pub fn is_id(name: &[u8]) -> bool {
     name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
+/// What people are shown of one, and what docker's containers are called here: their names docker alone knows.
+pub fn is_short_id(name: &[u8]) -> bool {
+    name.len() == SHOWN_DIGITS && name.iter().all(u8::is_ascii_hexdigit)
+}
+
 fn named_parts(text: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     text.split(|b| matches!(*b, b'\n' | b'/')).filter_map(of_cgroup_part)
 }
@@ -99,10 +104,11 @@ fn of_cgroup_part(part: &[u8]) -> Option<&[u8]> {
     ids.into_iter().flatten().find(|id| is_id(id)).or_else(|| named.into_iter().flatten().next())
 }
 
-/// toolbox says so only by a file and the name in its prompt; what remains is the hostname it sets.
-fn of_toolbox(invocation: &Invocation) -> Option<Vec<u8>> {
-    let hostname = invocation.var("HOSTNAME").filter(|_| Path::new("/run/.toolboxenv").exists())?;
-    (hostname != b"toolbx" && hostname != b"toolbox").then(|| hostname.to_vec())
+/// docker and podman mount `/etc/hostname` and others from a directory of the container's, named by its id. It is seen where
+/// the cgroup has a namespace of its own, as both have it with cgroups v2, and is `/` in there, cgroup_namespaces(7).
+fn of_mounts(text: &[u8]) -> Option<Vec<u8>> {
+    let mounted = text.split(|b| *b == b'\n').find(|line| line.split(|b| *b == b' ').nth(4) == Some(b"/etc/hostname"))?;
+    mounted.split(|b| matches!(*b, b' ' | b'/')).find(|part| is_id(part)).map(|id| id[..SHOWN_DIGITS].to_vec())
 }
 
 #[cfg(test)]
@@ -131,6 +137,20 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(of_cgroup(text.as_bytes()), expected.map(|name| name.as_bytes().to_vec()), "{text}");
         }
+    }
+
+    #[test]
+    fn where_the_cgroup_says_nothing_a_mount_has_the_id() {
+        let id = "0123456789abcdef".repeat(4);
+        let root = "561 420 254:0 / / rw - ext4 /dev/vda rw\n";
+        for path in [
+            format!("/var/lib/docker/containers/{id}/hostname"),
+            format!("/containers/vfs-containers/{id}/userdata/hostname"),
+            format!("/overlay-containers/{id}/userdata/hostname"),
+        ] {
+            assert_eq!(of_mounts(format!("{root}562 561 254:0 {path} /etc/hostname rw - ext4 /dev/vda rw\n").as_bytes()), Some(b"0123456789ab".to_vec()));
+        }
+        assert_eq!(of_mounts(format!("{root}562 561 254:0 /srv/{id} /data rw - ext4 /dev/vda rw\n").as_bytes()), None, "a volume may have any name");
     }
 
     fn with(env: &[&'static std::ffi::CStr]) -> Invocation {

@@ -584,6 +584,29 @@ fn a_container_without_a_daemon_says_what_is_broken_and_that_the_host_could_not_
     assert!(unseen.findings.iter().any(|f| f.what.contains("/run/user/7 of the host is not visible")), "{:#?}", unseen.findings);
 }
 
+/// As in a container of docker, which runs as root where nothing else is said (20.10.24). Whoever ran what the doctor says of such a socket
+/// on the host would lose the daemon.
+#[test]
+fn in_a_container_of_another_user_nothing_of_the_daemons_is_to_be_touched() {
+    let it = Patient::new();
+    fs::set_permissions(it.home(), fs::Permissions::from_mode(0o755)).unwrap();
+    let anothers = TempDir::new();
+    let stale = anothers.0.join("host.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    for path in [&anothers.0, &stale] {
+        std::os::unix::fs::chown(path, Some(65_533), None).unwrap();
+    }
+    for (user, owner, socket) in [(65_534, 0, it.host.socket()), (0, 65_533, stale)] {
+        let mut doctor = it.command("/usr/bin/setpriv");
+        doctor.args([format!("--reuid={user}"), "--clear-groups".into()]).arg(it.home().join(".local/bin/bkt")).args(["doctor", "--json"]);
+        let found = Diagnosis::of(doctor.env("PATH", "/nowhere").env("BKT_SIDE", "container").env("BKT_SOCKET", socket).output().unwrap());
+        let mends: Vec<&str> = found.findings.iter().filter(|finding| finding.check != "path").map(|finding| &*finding.mend).collect();
+        assert_eq!(mends, [format!("docker exec --user {owner} …   # or podman; --user is an option of run, too")], "{:#?}", found.findings);
+        let what = format!("belongs to uid {owner}, and in this container we are uid {user}");
+        assert!(found.findings.iter().any(|finding| finding.check == "socket" && finding.what.ends_with(&what)), "{:#?}", found.findings);
+    }
+}
+
 #[test]
 fn a_policy_that_denies_the_doctor_is_no_reason_to_hide_this_side() {
     let it = Patient::with(|home, _| fs::write(home.join(".config/bkt/policy.json"), r#"{"listeners": {"host": {"host_exec": {"default": "deny"}}}}"#).unwrap());

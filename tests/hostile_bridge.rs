@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::boxed::{Boxed, Guest, enter, is_listed};
 use support::peer::{Account, Peer, assert_asleep, op, resident_kib, run};
-use support::{AT_ONCE, Client, Host, children, complaint, eventually, lives, stdout, text};
+use support::{AT_ONCE, Client, Host, TempDir, children, complaint, eventually, lives, stdout, text};
 
 const DENY_BUT_UNAME: &str = r#"{"listeners": {"host": {"host_exec": {"default": "deny", "rules": [{"allow": "uname"}]}}}}"#;
 
@@ -274,15 +274,39 @@ fn what_another_user_calls_conmon_takes_no_name_away() {
     });
 }
 
+/// As `sudo podman` and `distrobox --root` leave it: the daemon is an ordinary user's, which may not ask in which namespaces it is.
+#[test]
+fn what_root_calls_its_container_is_known_to_an_ordinary_users_daemon() {
+    let dir = TempDir::new();
+    let at = |name: &str| dir.0.join(name);
+    support::copy_bkt(at("bkt"));
+    program(&at("conmon"), "cat");
+    fs::create_dir(at("run")).unwrap();
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(at("run"), Some(65_534), Some(65_534)).unwrap();
+    let as_user = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(at("bkt")).args(words).env_clear().env("PATH", "/usr/bin:/bin");
+        command.env("XDG_RUNTIME_DIR", at("run")).env("HOME", at("run")).stdin(Stdio::null());
+        command
+    };
+    let mut conmon = Command::new(at("conmon"));
+    let conmon = Client(conmon.args(["-n", "vault", "-c", &support::boxed::ID.repeat(4)]).stdin(Stdio::piped()).spawn().unwrap());
+    eventually("it has its name", || fs::read_to_string(format!("/proc/{}/comm", conmon.id())).unwrap() == "conmon\n");
+    let _daemon = Client(as_user(&["bkt-hostd"]).spawn().unwrap());
+    eventually("the daemon listens", || as_user(&["admin", "daemon", "status"]).output().unwrap().status.success());
+    complaint(&as_user(&["bkt-guest", "--daemon", "--idle-timeout", "1", "--name", "vault"]).output().unwrap(), 125, "vault is a container that runs here, and this is not in it");
+}
+
 /// A cgroup named as systemd names that of a container, below our own: more of the tree need not be writable.
 struct Scope(PathBuf);
 
 impl Scope {
-    fn make(name: &str) -> Scope {
+    fn make(unit: &str) -> Scope {
         let (mounts, own) = (fs::read_to_string("/proc/mounts").unwrap(), fs::read_to_string("/proc/self/cgroup").unwrap());
         let tree = mounts.lines().find_map(|line| line.split_once(" cgroup2 ")?.0.split(' ').nth(1)).expect("cgroup v2 is mounted");
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
-        let scope = Scope(Path::new(tree).join(own).join(format!("machine-{name}.scope")));
+        let scope = Scope(Path::new(tree).join(own).join(format!("{unit}.scope")));
         fs::create_dir(&scope.0).unwrap_or_else(|e| panic!("make {}: {e}", scope.0.display()));
         scope
     }
@@ -298,13 +322,41 @@ impl Drop for Scope {
 fn a_container_of_roots_that_has_made_the_hosts_root_its_own_is_not_the_host() {
     let host = narrowed(DENY_BUT_UNAME, |_, _| {});
     let dev = Guest::of(&host, "dev");
-    let scope = Scope::make(&format!("foe{}", std::process::id()));
+    let scope = Scope::make(&format!("machine-foe{}", std::process::id()));
     let mut inside = Command::new("sh");
     inside.args(["-c", "echo $$ >\"$0\"/cgroup.procs && exec chroot / \"$@\""]).arg(&scope.0);
     inside.args([support::BKT, "enter", "dev", "--", "touch", "/tmp/ran"]);
     inside.env("BKT_SOCKET", host.socket()).env("BKT_SIDE", "host").current_dir("/tmp").stdin(Stdio::null());
     complaint(&inside.output().unwrap(), 125, "containers may not enter each other where the host's policy");
     assert!(!dev.boxed.path("/tmp/ran").exists());
+}
+
+/// docker tells nobody its names, so its containers (and distrobox's in it, by CONTAINER_ID) say them: 20.10.24.
+#[test]
+fn a_container_of_dockers_says_its_name_but_not_that_of_another() {
+    let host = Host::start();
+    let boxed = Boxed::of(&host);
+    let bank = Client(boxed.named("bank-of-podmans", &["/bin/sleep", "1000"]).spawn().unwrap());
+    eventually("it runs", || children(bank.id()).iter().any(|child| !children(*child).is_empty()));
+    let id = format!("{:064x}", std::process::id());
+    let scope = Scope::make(&format!("docker-{id}"));
+    let guest = |name: &[&str]| {
+        let mut inside = Command::new("sh");
+        inside.args(["-c", "echo $$ >\"$0\"/cgroup.procs && exec \"$@\""]).arg(&scope.0);
+        // Where it is welcome it would tell the machine's login shells of its links.
+        inside
+            .args(["bwrap", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/run", support::BKT, "bkt-guest", "--daemon", "--idle-timeout", "20"])
+            .args(name);
+        inside.env("BKT_SOCKET", host.socket()).env("BKT_LOG_FORMAT", "text").stdin(Stdio::null());
+        inside
+    };
+    for (name, called) in [(&["--name", "web"][..], "web"), (&[], &id[..12])] {
+        let guest = Client(guest(name).stderr(Stdio::null()).spawn().unwrap());
+        eventually("the guest is there", || is_listed(&host, called));
+        drop(guest);
+        eventually("it has gone", || !is_listed(&host, called));
+    }
+    complaint(&guest(&["--name", "bank-of-podmans"]).output().unwrap(), 125, &format!("this is the container {}, as the host sees it", &id[..12]));
 }
 
 /// A mount whose server never answers, in namespaces of its own; whoever looks into it waits for ever.

@@ -193,7 +193,7 @@ fn what_cannot_run_says_why_and_what_to_try() {
     complaint(&run("stray"), 127, "stray: ~/.config/bkt/shims.json has no distrobox shim of that name; bkt shim add stray");
     // On the host with nothing to enter by.
     let output = home.start(".local/bin/distrobox/gone").env("BKT_SIDE", "host").env("PATH", "/no/such").output().unwrap();
-    complaint(&output, 125, "neither distrobox, podman nor toolbox is in PATH");
+    complaint(&output, 125, "neither distrobox, podman, docker nor toolbox is in PATH");
     let output = home.start(".local/bin/distrobox/gone").env("BKT_SIDE", "host").env("BKT_DEPTH", "16").output().unwrap();
     complaint(&output, 125, "gone has come through 16 bridges already");
     // In another container, without a daemon or any other bridge.
@@ -201,7 +201,8 @@ fn what_cannot_run_says_why_and_what_to_try() {
     complaint(&output, 125, "no daemon answers at");
 }
 
-/// `toolbox`, which is not in Debian 12, and a `distrobox` without `distrobox-enter`, as version 2 comes: what they are given.
+/// Where neither podman nor docker can be asked: `toolbox`, and a `distrobox` without `distrobox-enter`, as version 2 comes: what they
+/// are given.
 #[test]
 fn the_other_ways_in_are_called_as_they_want_it() {
     let home = Home::new();
@@ -219,6 +220,56 @@ fn the_other_ways_in_are_called_as_they_want_it() {
         let said = stdout(command.args(["a", "--b"]).env("PATH", home.path(name)).env("BKT_SIDE", "host").output().unwrap());
         assert_eq!(said, format!("{start} {source} a --b\n1\n"));
     }
+}
+
+/// podman, docker, toolbox and distrobox as far as they are asked: the answers and the ends are those of podman 4.3.1, docker 20.10.24,
+/// toolbox 0.0.99.3 and distrobox 1.4.2, with which the same was seen.
+#[test]
+fn a_container_is_entered_by_who_runs_it_and_waited_for_by_who_has_made_it() {
+    let home = Home::new();
+    let (id, tools) = ("0123456789abcdef".repeat(4), home.path("tools"));
+    fs::create_dir(&tools).unwrap();
+    let manager = |name: &str, known: &str| {
+        let lines = format!("#!/bin/sh\ncase $1 in\ninspect) case $6 in\n{known}*) exit 125;; esac;;\nps) ;;\n*) echo {name} $*; echo {name} $1 >&2;; esac\n");
+        home.script(&format!("tools/{name}"), &lines);
+    };
+    manager(
+        "podman",
+        &format!(
+            "box) echo {id} false /usr/bin/entrypoint distrobox;;\ntb|tb2) echo {id} false 'toolbox ';;\non) echo {id} true 'toolbox ';;\nplain) echo {id} false 'sleep ';;\n"
+        ),
+    );
+    manager("docker", &format!("dbox) echo {id} true /usr/bin/entrypoint distrobox;;\nweb) echo {id} false 'sleep ';;\n"));
+    home.script("tools/toolbox", "#!/bin/sh\necho toolbox $* >>\"$HOME/toolbox\"; [ $3 = tb ] || { echo 'Error: no' >&2; exit 1; }\n");
+    home.script("tools/distrobox-enter", "#!/bin/sh\necho $DBX_CONTAINER_MANAGER: distrobox-enter $*\n");
+    fs::set_permissions(&home.0.0, fs::Permissions::from_mode(0o777)).unwrap();
+    let enter = |container: &str| {
+        // distrobox serves ordinary users only.
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(home.path(".local/bin/bkt")).args(["enter", container, "--", "tool", "a"]);
+        command.env_clear().env("HOME", &home.0.0).env("PATH", format!("{}:/usr/bin:/bin", tools.display())).env("BKT_SIDE", "host").env("BKT_SOCKET", "/no/socket");
+        command.env("DBX_CONTAINER_MANAGER", "other").current_dir("/").stdin(Stdio::null()).output().unwrap()
+    };
+    let steps = |container: &str| (stdout(enter(container)), text(&enter(container).stderr));
+    assert_eq!(steps("box").0, "podman: distrobox-enter -n box -- tool a\n", "it waits for its own to be ready");
+    assert_eq!(steps("dbox").0, "docker: distrobox-enter -n dbox -- tool a\n");
+    for (container, program, options) in [
+        ("plain", "podman", "--detach-keys= --user 65534 "),
+        ("tb", "podman", "--detach-keys= --user 65534 "),
+        ("on", "podman", "--detach-keys= --user 65534 "),
+        ("web", "docker", "--detach-keys=ctrl-^,ctrl-@,ctrl-^ --user 65534:65534 "),
+    ] {
+        let (said, order) = steps(container);
+        assert!(said.starts_with(&format!("{program} exec --interactive {options}")) && said.ends_with(" tool a\n"), "{container}: {said}");
+        let start = if container == "on" { String::new() } else { format!("{program} start\n") };
+        assert_eq!(order, format!("{start}{program} exec\n"), "{container}");
+    }
+    let asked = fs::read_to_string(home.path("toolbox")).unwrap();
+    assert!(asked.lines().count() == 2 && asked.lines().all(|line| line == "toolbox run -c tb true"), "a toolbox that runs is ready: {asked}");
+    complaint(&enter("tb2"), 125, "enter: toolbox cannot start tb2: Error: no");
+    complaint(&enter("gone"), 127, "enter: there is no container gone; none is there; distrobox-create, toolbox, podman or docker make one (op-");
+    home.script("tools/docker", "#!/bin/sh\nexit 1\n");
+    complaint(&enter("gone"), 127, "none is there; distrobox-create, toolbox, podman or docker make one; docker does not answer");
 }
 
 // ---- real containers of podman
@@ -278,7 +329,7 @@ impl User {
     fn command(&self, script: &str) -> Command {
         let at = self.0.0.0.display();
         let as_user = format!(
-            "cd {at}; shim={at}/.local/bin/distrobox/tool; container() {{ podman run -d --name $1 --userns keep-id --ulimit host --hostname $1 -v {at}:{at} -v /:/run/host:ro \
+            "cd {at}; shim={at}/.local/bin/distrobox/tool; container() {{ podman run -d --name $1 --label manager=distrobox --userns keep-id --ulimit host --hostname $1 -v {at}:{at} -v /:/run/host:ro \
              -e HOME={at} -e XDG_RUNTIME_DIR={at}/run --rootfs {at}/roots/$1 sleep 100000 >/dev/null; }}; \
              {at}/.local/bin/bkt-hostd -v 2>log & daemon=$!; container dev && container other || exit; \
              for i in 0 1 2 3 4 5 6 7 8 9; do [ -S {at}/run/bkt/host.sock ] || sleep 0.2; done; {script}\n status=$?; podman rm -f -t 0 dev other >/dev/null; kill $daemon; wait $daemon; exit $status"

@@ -460,9 +460,11 @@ fn without_a_guest_the_containers_own_tools_do_it_with_arguments_and_status_inta
     let host = Host::start();
     let tools = TempDir::new();
     // podman, as far as it is asked: it starts what is not running, and runs the rest of its arguments.
-    let podman = "#!/bin/sh\nif [ $1 = ps ]; then printf '0123\\trunning\\tdev\\n4567\\texited\\tweb\\n'; exit; fi\nif [ $1 = start ]; then echo started $2 >&2; exit; fi\nwhile [ \"$1\" != dev ]; do shift; done; shift; CONTAINER_ID=by-podman exec \"$@\"\n";
+    let podman = "#!/bin/sh\nif [ $1 = inspect ]; then [ $6 = dev ] || exit 125; echo 0123 true 'sleep '; exit; fi\nif [ $1 = ps ]; then printf '0123\\trunning\\tdev\\n4567\\texited\\tweb\\n'; exit; fi\nif [ $1 = start ]; then echo started $2 >&2; exit; fi\nwhile [ \"$1\" != dev ]; do shift; done; shift; CONTAINER_ID=by-podman exec \"$@\"\n";
     fs::write(tools.0.join("podman"), podman).unwrap();
     fs::set_permissions(tools.0.join("podman"), fs::Permissions::from_mode(0o755)).unwrap();
+    // Its other name, as the package podman-docker has it, is no second container of each.
+    std::os::unix::fs::symlink("podman", tools.0.join("docker")).unwrap();
     let path = format!("{}:/usr/bin:/bin", tools.0.display());
     // distrobox would come first for an ordinary user; here only podman is asked.
     let by_podman = |command: &mut Command| command.env("PATH", &path).env("SHELL", "/bin/bash").output().unwrap();
@@ -486,6 +488,7 @@ fn without_a_guest_the_containers_own_tools_do_it_with_arguments_and_status_inta
     let rows = |all: &Output| text(&all.stdout).lines().skip(1).map(|line| line.split_whitespace().map(str::to_string).collect()).collect::<Vec<Vec<String>>>();
     let listed = rows(&by_podman(&mut host.bkt(["--no-delegate", "ps"])));
     assert_eq!((&*listed[0][0], &*listed[0][1], listed[1].join(" ").as_str()), ("dev", env!("CARGO_PKG_VERSION"), "web none - exited"), "{listed:?}");
+    assert_eq!(listed.len(), 2, "{listed:?}");
     let json: serde_json::Value = serde_json::from_slice(&by_podman(&mut host.bkt(["--no-delegate", "ps", "--json"])).stdout).unwrap();
     let facts = |at: usize| ["container", "guest", "state", "version"].map(|name| json[at][name].to_string()).join(" ");
     assert_eq!(facts(0), concat!(r#""dev" true "running" ""#, env!("CARGO_PKG_VERSION"), r#"""#), "{json}");
@@ -495,6 +498,28 @@ fn without_a_guest_the_containers_own_tools_do_it_with_arguments_and_status_inta
 
     complaint(&by_podman(enter(&host, "dev", ["true"]).env("BKT_FALLBACK", "never")), 125, "switched off (BKT_FALLBACK)");
     complaint(&by_podman(&mut host.bkt(["enter", "dev", "--cwd", "/", "--", "true"])), 125, "without options");
+}
+
+/// The daemon sees by which id docker's containers run, not what docker calls them (20.10.24, with a cgroup namespace of its own).
+#[test]
+fn a_container_of_dockers_has_its_guest_by_name_and_by_id() {
+    let host = Host::start();
+    let tools = TempDir::new();
+    let docker = "id=0123456789ab$(printf %052d 7)\ncase \"$1 $6\" in ps*) printf \"$id\\trunning\\tweb\\n\";; 'inspect web') echo $id true 'sleep ';; *) exit 1;; esac\n";
+    for (name, lines) in [("docker", docker), ("podman", "[ $1 = ps ]\n")] {
+        fs::write(tools.0.join(name), format!("#!/bin/sh\n{lines}")).unwrap();
+        fs::set_permissions(tools.0.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", tools.0.display());
+    let _guest = Guest::of(&host, "0123456789ab");
+    for name in ["web", "0123456789ab"] {
+        let run = enter(&host, name, ["sh", "-c", "echo $INSIDE; exit 37"]).env("PATH", &path).output().unwrap();
+        assert_eq!((text(&run.stdout).as_str(), run.status.code()), ("yes\n", Some(37)), "{name}: {}", text(&run.stderr));
+    }
+    let mut with_options = host.bkt(["enter", "web", "--cwd", "/bin", "--", "pwd"]);
+    assert_eq!(stdout(with_options.env("PATH", &path).output().unwrap()), "/bin\n");
+    let listed = stdout(host.bkt(["--no-delegate", "ps"]).env("PATH", &path).output().unwrap());
+    assert_eq!(listed.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(), ["web"], "{listed}");
 }
 
 // ---- nobody there

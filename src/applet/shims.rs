@@ -260,7 +260,8 @@ fn complete(call: &Call, mut shim: Shim, manifest: &Manifest, places: &Places) -
     };
     shim.source = Some(manifest::to_source(&path, &places.home)?);
     if shim.mode() == Mode::Distrobox && shim.container.is_none() && container::side(invocation) == Side::Container {
-        let here = container::name(invocation);
+        // An id would be another one in the next container of the same name.
+        let here = container::name(invocation).filter(|name| !container::is_short_id(name));
         shim.container = here.and_then(|name| String::from_utf8(name).ok()).filter(|name| manifest::check_container(name).is_ok());
     }
     // What the manifest says for all need not be said again.

@@ -23,6 +23,20 @@ pub fn directory(path: &Path, about: &Metadata, own_purpose: bool, user: u32) ->
     (modes & 0o077 != 0).then(|| Finding::warning(format!("{at} has mode {modes:o}, not 700"), PRIVATE, tighter))
 }
 
+/// The kernel's word for a user that has no number in here, user_namespaces(7).
+const NOBODY: u32 = 65_534;
+
+/// In a container, the socket of somebody else: nothing is wrong with it, and it is not to be touched. docker's containers run as
+/// root where nothing else is said.
+pub fn anothers(path: &Path, owner: u32, user: u32) -> Finding {
+    let mend = match owner {
+        NOBODY => "podman run --userns=keep-id …   # when the container is made".to_string(),
+        owner => format!("docker exec --user {owner} …   # or podman; --user is an option of run, too"),
+    };
+    let what = format!("{} belongs to uid {owner}, and in this container we are uid {user}", path.display());
+    Finding::broken(what, "the daemon serves its own user: no command of the host runs from here", Mend::ByHand(mend))
+}
+
 /// The socket's file.
 pub fn socket(path: &Path, about: &Metadata, user: u32) -> Option<Finding> {
     let (at, modes) = (path.display(), about.mode() & 0o7777);

@@ -63,7 +63,11 @@ fn check_owner(socket: OwnedFd, path: &std::path::Path) -> Result<Connection> {
     let own = process::user();
     match socket::peer(socket.as_fd()) {
         Ok(peer) if peer.uid == own || peer.uid == 0 && std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| root_is_a_user(&map)) => Ok(Connection::Made(socket)),
-        Ok(peer) => Err(Error::new(format!("the daemon at {} belongs to uid {}, not to us (uid {own}); nothing was sent", path.display(), peer.uid))),
+        Ok(peer) => Err(Error::new(format!(
+            "the daemon at {} belongs to uid {}, not to us (uid {own}); nothing was sent; be that user (in a container: --user {1})",
+            path.display(),
+            peer.uid
+        ))),
         Err(e) => Err(Error::io(format!("ask whose daemon listens at {}", path.display()), &e)),
     }
 }

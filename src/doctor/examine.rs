@@ -14,6 +14,7 @@ use crate::sys::socket;
 use crate::{document, logging, paths};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -121,6 +122,10 @@ impl Patient<'_> {
             // It answers, and its modes are the host's affair: in here, their owner may have another number.
             return Checked { check: "socket", about: format!("{}, this container's own", path.display()), findings };
         }
+        if let Some(owner) = self.stranger() {
+            findings.push(files::anothers(&path, owner, self.user));
+            return Checked { check: "socket", about: String::new(), findings };
+        }
         let directory = path.parent().unwrap_or(Path::new("/"));
         if let Ok(about) = fs::metadata(directory) {
             findings.extend(files::directory(directory, &about, paths::is_socket_directory(directory), self.user));
@@ -138,8 +143,21 @@ impl Patient<'_> {
         Checked { check: "socket", about: path.display().to_string(), findings }
     }
 
+    /// In a container, whose socket it is where it is not ours; where that is not to be seen, whose directory keeps us from it.
+    fn stranger(&self) -> Option<u32> {
+        if self.on_host || matches!(self.daemon, Daemon::Running(_) | Daemon::Reserved(_)) {
+            return None;
+        }
+        let socket = self.socket();
+        let known = socket.ancestors().map(fs::metadata).find(|about| !about.as_ref().is_err_and(|e| e.kind() == ErrorKind::PermissionDenied))?;
+        known.ok().map(|about| about.uid()).filter(|owner| *owner != self.user)
+    }
+
     fn check_daemon(&self, starter: Starter) -> Checked {
         let mut findings = Vec::new();
+        if self.stranger().is_some() {
+            return Checked { check: "daemon", about: "another user's".to_string(), findings };
+        }
         let (path, answer) = match &self.daemon {
             Daemon::Running(_) | Daemon::Reserved(_) => (self.socket(), Answer::Running),
             Daemon::Stale(path) => (path.clone(), Answer::Stale),

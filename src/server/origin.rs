@@ -125,17 +125,28 @@ impl Here {
     /// program this name, and have its memory read from where no answer comes.
     fn monitored(&self, pid: u32) -> Option<(Vec<u8>, Vec<u8>)> {
         let is_conmon = read(pid, "comm", MAX_BYTES).trim_ascii_end() == MONITOR.as_bytes();
-        let is_ours = is_conmon && is_trusted(pid) && id(pid, "ns/pid") == self.processes && self.of_cgroup(pid).is_none();
+        let is_ours = is_conmon && is_trusted(pid) && self.has_our_processes(pid) && self.of_cgroup(pid).is_none();
         if is_ours { monitored(pid) } else { None }
+    }
+
+    /// Whether a process is in our process namespace. Of root's processes (root's podman, `distrobox --root`) the link is not for
+    /// us to read; how many numbers it has is: one in each namespace from ours down to its own.
+    fn has_our_processes(&self, pid: u32) -> bool {
+        id(pid, "ns/pid").map_or_else(|| status(pid, b"NSpid:").split(|b| *b == b'\t').count() == 1, |theirs| Some(theirs) == self.processes)
     }
 }
 
-/// Whether all user ids of a process are our user's, or root's, proc_pid_status(5). What runs set-user-ID keeps its caller's.
+/// Whether all user ids of a process are our user's, or root's. What runs set-user-ID keeps its caller's.
 fn is_trusted(pid: u32) -> bool {
-    let status = read(pid, "status", MAX_BYTES);
-    let ids = status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"Uid:")).unwrap_or_default();
-    let are = |user: u32| ids.trim_ascii().split(|b| *b == b'\t').all(|id| id == user.to_string().as_bytes());
+    let ids = status(pid, b"Uid:");
+    let are = |user: u32| ids.split(|b| *b == b'\t').all(|id| id == user.to_string().as_bytes());
     are(process::user()) || are(0)
+}
+
+/// A line of its status, the numbers alone, proc_pid_status(5).
+fn status(pid: u32, field: &[u8]) -> Vec<u8> {
+    let status = read(pid, "status", MAX_BYTES);
+    status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim_ascii().to_vec()
 }
 
 /// The name and the id of the container that a conmon watches over.

@@ -319,7 +319,7 @@ fn check_owner(connection: OwnedFd, path: &Path) -> Result<OwnedFd> {
     let own = process::user();
     match socket::peer(connection.as_fd()) {
         Ok(peer) if peer.uid == own => Ok(connection),
-        Ok(peer) => Err(Error::new(format!("the daemon at {} belongs to uid {}, not to us (uid {own})", path.display(), peer.uid))),
+        Ok(peer) => Err(Error::new(format!("the daemon at {} belongs to uid {}, not to us (uid {own}); be that user: --user {1}", path.display(), peer.uid))),
         Err(e) => Err(Error::io(format!("ask whose daemon listens at {}", path.display()), &e)),
     }
 }

@@ -36,10 +36,57 @@ pub fn way(container: Option<&str>, inside: Inside<'_>) -> Way {
     }
 }
 
-/// The programs that enter containers, best first, as they are looked up. distrobox refuses to serve root.
-pub fn tools(user: u32) -> &'static [&'static CStr] {
+/// Whose command says what there is, and enters it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manager {
+    Podman,
+    Docker,
+}
+
+/// Who has made a container, and knows when it is ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Maker {
+    Distrobox,
+    Toolbox,
+    /// Podman or docker by hand, compose and others: it is ready when it runs.
+    Other,
+}
+
+/// A container, as its manager describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    pub manager: Manager,
+    pub maker: Maker,
+    pub runs: bool,
+    pub id: String,
+}
+
+/// What is asked of a manager for [`Found`]: distrobox puts a label on its containers, toolbox runs itself in them. Its label
+/// is its images', and in all that others make of these.
+pub const DESCRIBE: &str = "{{.ID}} {{.State.Running}} {{.Path}} {{index .Config.Labels \"manager\"}}";
+
+impl Found {
+    /// The answer to [`DESCRIBE`].
+    pub fn read(manager: Manager, said: &str) -> Option<Found> {
+        let mut words = said.trim_end_matches('\n').splitn(3, ' ');
+        let (id, runs, rest) = (words.next()?, words.next()? == "true", words.next()?);
+        let maker = match rest {
+            rest if rest.ends_with(" distrobox") => Maker::Distrobox,
+            rest if rest.starts_with("toolbox ") => Maker::Toolbox,
+            _ => Maker::Other,
+        };
+        Some(Found { manager, maker, runs, id: id.to_string() })
+    }
+}
+
+/// The programs that enter a container, best first, as they are looked up. distrobox-enter is for those of distrobox: of another one
+/// that is stopped it waits for ever to hear that it is ready. It refuses to serve root. `None` is a container of which podman
+/// and docker could tell nothing, because neither is there, or has answered.
+pub fn tools(found: Option<&Found>, user: u32) -> &'static [&'static CStr] {
     const ALL: &[&CStr] = &[c"distrobox-enter", c"distrobox", c"podman", c"toolbox"];
-    if user == 0 { &ALL[2..] } else { ALL }
+    const DOCKER: &[&CStr] = &[c"distrobox-enter", c"distrobox", c"docker"];
+    let all = if found.is_some_and(|found| found.manager == Manager::Docker) { DOCKER } else { ALL };
+    if user == 0 || found.is_some_and(|found| found.maker != Maker::Distrobox) { &all[2..] } else { all }
 }
 
 /// What is to be run in which container.
@@ -52,6 +99,9 @@ pub struct Entry<'a> {
     pub env: &'a [&'a CStr],
     pub directory: &'a [u8],
     pub user: u32,
+    pub group: u32,
+    /// It need not be started.
+    pub runs: bool,
     /// Both keyboard and screen are a terminal.
     pub at_terminal: bool,
 }
@@ -59,14 +109,15 @@ pub struct Entry<'a> {
 /// What to execute to get in, and its arguments, its name first. `tool` is one of [`tools`], by its path.
 pub fn entering(tool: &CStr, entry: &Entry<'_>) -> (CString, Vec<CString>) {
     let name = tool.to_bytes().rsplit(|&b| b == b'/').next().unwrap_or_default();
-    let program = if name == b"podman" { c"/bin/sh" } else { tool };
+    let program = if matches!(name, b"podman" | b"docker") && !entry.runs { c"/bin/sh" } else { tool };
     (program.to_owned(), arguments(tool, name, entry))
 }
 
 fn arguments(tool: &CStr, name: &[u8], entry: &Entry<'_>) -> Vec<CString> {
     let container = CString::new(entry.container).unwrap_or_default();
     let start: &[&CStr] = match name {
-        b"podman" => return by_podman(tool, &container, entry),
+        b"podman" => return by_manager(tool, &container, Manager::Podman, entry),
+        b"docker" => return by_manager(tool, &container, Manager::Docker, entry),
         b"toolbox" => &[c"toolbox", c"run", c"-c", &container],
         b"distrobox" => &[c"distrobox", c"enter", c"-n", &container, c"--"],
         _ => &[c"distrobox-enter", c"-n", &container, c"--"],
@@ -97,7 +148,7 @@ fn is_plain(arg: &[u8]) -> bool {
     !arg.is_empty() && arg.iter().all(|b| b.is_ascii_alphanumeric() || b"_-./=:,+@%".contains(b))
 }
 
-/// What podman passes on as it is: on its way a command is JSON, in which other bytes become question marks.
+/// What podman and docker pass on as it is: on its way a command is JSON, in which other bytes become question marks.
 fn is_text(arg: &[u8]) -> bool {
     std::str::from_utf8(arg).is_ok()
 }
@@ -130,18 +181,25 @@ fn encoded<'a>(args: impl Iterator<Item = &'a CStr>) -> Vec<CString> {
 const IN_DIRECTORY: &CStr =
     c"cd \"$1\" 2>/dev/null || cd \"/run/host$1\" 2>/dev/null || { cd / && echo \"bkt: cannot enter $1 in the container; running in /\" >&2; }; shift; exec \"$@\"";
 
-/// On the host: a stopped container is started first; `podman start` leaves a running one alone.
+/// On the host: a container that does not run, as far as is known, is started first; `start` leaves a running one alone.
 const START: &CStr = c"\"$0\" start \"$1\" >/dev/null || exit 125; shift; exec \"$0\" exec \"$@\"";
 
-/// `podman exec` has no idea of the caller's directory, environment and terminal: it is told.
-fn by_podman(tool: &CStr, container: &CStr, entry: &Entry<'_>) -> Vec<CString> {
-    let user = CString::new(entry.user.to_string()).unwrap_or_default();
+/// `podman exec` has no idea of the caller's directory, environment and terminal: it is told. Nor has `docker exec`, which beside
+/// that knows no way to switch the keys off by which one leaves, Ctrl-P Ctrl-Q, and holds the first of them back until the
+/// next: there it is one that shells do not use. And docker's containers seldom know the user, who then would have the group of root.
+fn by_manager(tool: &CStr, container: &CStr, manager: Manager, entry: &Entry<'_>) -> Vec<CString> {
+    let (keys, user) = match manager {
+        Manager::Podman => (c"--detach-keys=", entry.user.to_string()),
+        Manager::Docker => (c"--detach-keys=ctrl-^,ctrl-@,ctrl-^", format!("{}:{}", entry.user, entry.group)),
+    };
+    let user = CString::new(user).unwrap_or_default();
     let directory = CString::new(entry.directory).unwrap_or_default();
-    let mut all = strings([c"sh", c"-c", START, tool, container, c"--interactive", c"--detach-keys=", c"--user", &user].into_iter());
+    let start: &[&CStr] = if entry.runs { &[tool, c"exec"] } else { &[c"sh", c"-c", START, tool, container] };
+    let mut all = strings(start.iter().copied().chain([c"--interactive", keys, c"--user", &user]));
     if entry.at_terminal {
         all.push(c"--tty".to_owned());
     }
-    // By name only: podman takes the value from its own environment, so that every byte of it arrives.
+    // By name only: the value is taken from the environment, so that every byte of it arrives.
     for name in entry.env.iter().filter_map(|variable| environment::carried(variable.to_bytes())) {
         all.extend([c"--env".to_owned(), CString::new(name).unwrap_or_default()]);
     }
@@ -171,6 +229,28 @@ mod tests {
         for (container, inside, expected) in table {
             assert_eq!(way(container, inside), expected, "{container:?} {inside:?}");
         }
+    }
+
+    #[test]
+    fn each_container_is_entered_by_who_has_made_it_or_runs_it() {
+        let id = "0123456789abcdef".repeat(4);
+        let of = |manager, rest: &str| Found::read(manager, &format!("{id} true {rest}\n")).unwrap();
+        let first = |found: Option<&Found>, user| tools(found, user)[0].to_str().unwrap();
+        let table = [
+            (Manager::Podman, "/usr/bin/entrypoint distrobox", Maker::Distrobox, "distrobox-enter"),
+            (Manager::Docker, "/usr/bin/entrypoint distrobox", Maker::Distrobox, "distrobox-enter"),
+            (Manager::Podman, "toolbox ", Maker::Toolbox, "podman"),
+            (Manager::Podman, "sleep ", Maker::Other, "podman"),
+            (Manager::Docker, "sleep compose", Maker::Other, "docker"),
+            (Manager::Docker, "/my distrobox ", Maker::Other, "docker"),
+        ];
+        for (manager, rest, maker, expected) in table {
+            let found = of(manager, rest);
+            assert_eq!((found.maker, first(Some(&found), 1000)), (maker, expected), "{rest}");
+            assert_eq!(first(Some(&found), 0), if manager == Manager::Docker { "docker" } else { "podman" }, "distrobox serves no root");
+        }
+        assert_eq!((first(None, 1000), first(None, 0)), ("distrobox-enter", "podman"));
+        assert_eq!(Found::read(Manager::Podman, ""), None);
     }
 
     #[test]

@@ -78,6 +78,12 @@ pub fn user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The effective group id.
+pub fn group() -> u32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::getegid() }
+}
+
 /// Makes this process the leader of a new session, without a controlling terminal.
 pub fn new_session() -> io::Result<()> {
     // SAFETY: touches no memory.

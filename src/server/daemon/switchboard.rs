@@ -57,9 +57,14 @@ impl Daemon {
             }
             Origin::Host | Origin::Unnamed => Ok((claim.to_vec(), false)),
             Origin::Container { name, id } => {
-                let name = if name.is_empty() { self.running.look(now).name_of(&id).unwrap_or(&id[..SHOWN_DIGITS.min(id.len())]).to_vec() } else { name };
+                let known = if name.is_empty() { self.running.look(now).name_of(&id).map(<[u8]>::to_vec) } else { Some(name) };
+                let name = known.clone().unwrap_or_else(|| id[..SHOWN_DIGITS.min(id.len())].to_vec());
                 if claim.is_empty() || claim == name || claim.len() >= SHOWN_DIGITS && id.starts_with(claim) {
                     return Ok((name, true));
+                }
+                // What docker calls its containers is not to be seen from here.
+                if known.is_none() && !self.running.look(now).has(claim) {
+                    return Ok((claim.to_vec(), false));
                 }
                 Err(format!("this is the container {}, as the host sees it, and not {claimed}; start it with --name {0}", shown(&name)))
             }
