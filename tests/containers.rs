@@ -637,7 +637,7 @@ impl Ordinary {
     fn script(&self, script: &str, argument: &str) -> Output {
         let at = self.dir.0.display();
         let as_user = format!(
-            "cd {at}/home; {at}/bkt-hostd & daemon=$!; for i in 0 1 2 3 4 5 6 7 8 9; do [ -S {at}/run/bkt/host.sock ] || sleep 0.2; done; \
+            "cd {at}/home; {at}/bkt-hostd & daemon=$!; for i in $(seq 100); do [ -S {at}/run/bkt/host.sock ] || sleep 0.2; done; \
              {script}; status=$?; kill $daemon; wait $daemon; exit $status"
         );
         let as_root = format!(
@@ -696,10 +696,10 @@ fn a_guest_in_an_ordinary_users_container_has_the_name_that_podman_gave_it_and_n
     let user = Ordinary::new();
     symlink("bkt", user.dir.0.join("root/bin/bkt-guest")).unwrap();
     let run = |name: &str, options: &str| user.run(&format!("-d --rm --name {name} --userns keep-id {options} -v $XDG_RUNTIME_DIR/bkt:/run/bkt -e XDG_RUNTIME_DIR=/run"));
-    let listed = |name: &str| format!("for i in 0 1 2 3 4 5 6 7 8 9; do bkt --no-delegate ps | grep -q \"^{name} .* 0$\" && break; sleep 0.2; done");
+    let listed = |name: &str| format!("for i in $(seq 80); do bkt --no-delegate ps | grep -q \"^{name} .* 0$\" && break; sleep 0.2; done");
     // The second as distrobox makes its containers, and started there afterwards.
     let script = format!(
-        "{} bkt-guest --daemon >/dev/null; {} sleep 100 >/dev/null; podman exec -d shares bkt-guest --daemon >/dev/null; {}; {}; \
+        "{} bkt-guest --daemon --reconnect >/dev/null; {} sleep 600 >/dev/null; podman exec -d shares bkt-guest --daemon --reconnect >/dev/null; {}; {}; \
          podman exec dev bkt-guest --daemon --name bank 2>&1; for name in dev shares; do bkt enter $name --cwd / -- sh -c 'echo in $1 $(id -u)' sh $name; done; \
          BKT_SIDE=host bkt enter bank -- true 2>&1; podman kill dev shares >/dev/null; true",
         run("dev", ""),

@@ -332,7 +332,7 @@ impl User {
             "cd {at}; shim={at}/.local/bin/distrobox/tool; container() {{ podman run -d --name $1 --label manager=distrobox --userns keep-id --ulimit host --hostname $1 -v {at}:{at} -v /:/run/host:ro \
              -e HOME={at} -e XDG_RUNTIME_DIR={at}/run --rootfs {at}/roots/$1 sleep 100000 >/dev/null; }}; \
              {at}/.local/bin/bkt-hostd -v 2>log & daemon=$!; container dev && container other || exit; \
-             for i in 0 1 2 3 4 5 6 7 8 9; do [ -S {at}/run/bkt/host.sock ] || sleep 0.2; done; {script}\n status=$?; podman rm -f -t 0 dev other >/dev/null; kill $daemon; wait $daemon; exit $status"
+             for i in $(seq 100); do [ -S {at}/run/bkt/host.sock ] || sleep 0.2; done; {script}\n status=$?; podman rm -f -t 0 dev other >/dev/null; kill $daemon; wait $daemon; exit $status"
         );
         let as_root = format!(
             "umount /sys/fs/cgroup/unified 2>/dev/null; for file in passwd group subuid subgid; do mount --bind {at}/etc/$file /etc/$file || exit; done; \
