@@ -217,7 +217,9 @@ fn what_a_guest_leaves_that_is_killed_with_its_container_goes_with_the_next_one_
 #[test]
 fn a_reload_makes_what_is_added_closes_what_is_dropped_and_keeps_the_rest() {
     let commands = r#"{"host_exec": {"default": "allow"}}"#;
-    let host = start(&format!(r#""container:a": {commands}, "container:b": {commands}"#));
+    // As in the test before: nobody else's.
+    let b = &*format!("b-{}", std::process::id());
+    let host = start(&format!(r#""container:a": {commands}, "container:{b}": {commands}"#));
     let exec = |name: &str, script: &str| {
         let mut command = host.sh(script);
         command.env("BKT_SOCKET", socket(&host, name));
@@ -227,17 +229,17 @@ fn a_reload_makes_what_is_added_closes_what_is_dropped_and_keeps_the_rest() {
     let script = format!("echo $$ > {}; until test -e {}; do sleep 0.01; done; exit 9", pid_file.display(), go.display());
     let mut runs_on = Client(exec("a", &script).spawn().unwrap());
     let command = number_in(&pid_file);
-    let kept = fs::metadata(socket(&host, "b")).unwrap().ino();
+    let kept = fs::metadata(socket(&host, b)).unwrap().ino();
     // What a container has done to its own is mended.
-    let dev = boxed(&host, "b");
+    let dev = boxed(&host, b);
 
-    reload(&host, &format!(r#""container:b": {commands}, "container:c": {{"users": "mapped", "host_exec": {{"default": "allow"}}}}"#));
+    reload(&host, &format!(r#""container:{b}": {commands}, "container:c": {{"users": "mapped", "host_exec": {{"default": "allow"}}}}"#));
     assert!(!socket(&host, "a").exists() && lives(command));
-    assert_eq!(fs::metadata(socket(&host, "b")).unwrap().ino(), kept, "carried over");
-    assert_eq!((mode(&socket(&host, "b")), mode(socket(&host, "b").parent().unwrap())), (0o600, 0o700));
+    assert_eq!(fs::metadata(socket(&host, b)).unwrap().ino(), kept, "carried over");
+    assert_eq!((mode(&socket(&host, b)), mode(socket(&host, b).parent().unwrap())), (0o600, 0o700));
     assert_eq!((mode(&socket(&host, "c")), mode(socket(&host, "c").parent().unwrap())), (0o666, 0o711));
     assert_eq!(mode(&host.dir.0.join("bkt/containers")), 0o700);
-    for name in ["b", "c"] {
+    for name in [b, "c"] {
         assert_eq!(exec(name, "exit 3").status().unwrap().code(), Some(3), "{name}");
     }
     complaint(&exec("a", "true").env("BKT_FALLBACK", "never").output().unwrap(), 125, "containers/a/host.sock");
@@ -251,9 +253,9 @@ fn a_reload_makes_what_is_added_closes_what_is_dropped_and_keeps_the_rest() {
     std::io::BufRead::read_line(&mut std::io::BufReader::new(inside.stdout.take().unwrap()), &mut line).unwrap();
     reload(&host, "");
     let there = |name: &str| host.dir.0.join("bkt/containers").join(name).exists();
-    assert!(there("b") && !there("a") && !there("c") && !socket(&host, "b").exists());
-    complaint(&exec("b", "true").env("BKT_FALLBACK", "never").output().unwrap(), 125, "host.sock");
-    reload(&host, &format!(r#""container:b": {commands}"#));
+    assert!(there(b) && !there("a") && !there("c") && !socket(&host, b).exists());
+    complaint(&exec(b, "true").env("BKT_FALLBACK", "never").output().unwrap(), 125, "host.sock");
+    reload(&host, &format!(r#""container:{b}": {commands}"#));
     drop(inside.stdin.take());
     assert_eq!(inside.wait().unwrap().code(), Some(4));
 
@@ -261,7 +263,7 @@ fn a_reload_makes_what_is_added_closes_what_is_dropped_and_keeps_the_rest() {
     write(&host.dir.0, r#""container:../x": {}"#);
     let output = host.bkt(["admin", "daemon", "reload"]).output().unwrap();
     complaint(&output, 125, "a container's name has 1 to 64 letters");
-    assert_eq!(exec("b", "exit 3").status().unwrap().code(), Some(3));
+    assert_eq!(exec(b, "exit 3").status().unwrap().code(), Some(3));
 
     let mut host = host;
     host.signal_daemon(libc::SIGTERM);
