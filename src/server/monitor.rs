@@ -273,13 +273,14 @@ impl Monitor {
 
     fn obey(&mut self, order: Order) {
         match order {
+            Order::Signal(signals::CONT) => self.go_on(),
             Order::Signal(signal) => self.signal(signal),
             Order::Continue { foreground } => {
                 self.set_foreground(foreground);
                 if !foreground {
                     self.begin_reads_anew();
                 }
-                self.signal(signals::CONT);
+                self.go_on();
             }
             Order::SetForeground(yes) => {
                 self.set_foreground(yes);
@@ -323,14 +324,27 @@ impl Monitor {
     /// for a parent that is not stopped yet: so the command's stop is waited for. Not for long: one in vfork(2) waits for its child.
     fn begin_reads_anew(&self) {
         if !self.stopped {
-            while self.signals.next().is_some() {}
             self.signal(signals::STOP);
-            let mut wait = Wait::with_capacity(1);
-            wait.watch((), self.signals.as_fd(), true, false);
-            let now = process::monotonic_ms();
-            wait.run(now, Some(now + STOP_MS));
+            let deadline = process::monotonic_ms() + STOP_MS;
+            while !process::is_stopped(self.command) {
+                let now = process::monotonic_ms();
+                if now >= deadline {
+                    break;
+                }
+                // Any signal: it may also be told of an earlier continuation.
+                let mut wait = Wait::with_capacity(1);
+                wait.watch((), self.signals.as_fd(), true, false);
+                wait.run(now, Some(deadline));
+                while self.signals.next().is_some() {}
+            }
             self.signal(signals::CONT);
         }
+    }
+
+    /// It is not stopped any more, and may be reading already, before the kernel tells us so.
+    fn go_on(&mut self) {
+        self.signal(signals::CONT);
+        self.stopped = false;
     }
 
     /// The foreground group, unless it is ours.
