@@ -326,7 +326,7 @@ impl Monitor {
         if !self.stopped {
             self.signal(signals::STOP);
             let deadline = process::monotonic_ms() + STOP_MS;
-            while !process::is_stopped(self.command) {
+            while !process::is_at_rest(self.command) {
                 let now = process::monotonic_ms();
                 if now >= deadline {
                     break;

@@ -173,12 +173,12 @@ pub enum Change {
     Continued,
 }
 
-/// Whether a child is stopped. Whoever waits for changes hears of it all the same.
-pub fn is_stopped(child: u32) -> bool {
+/// Whether a child is stopped, or has ended. Whoever waits for changes hears of it all the same.
+pub fn is_at_rest(child: u32) -> bool {
     // SAFETY: plain numbers, zero is valid; the call writes one siginfo_t, of which si_pid is zero where nothing is to be told.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
-        libc::waitid(libc::P_PID, child, &raw mut info, libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT) == 0 && info.si_pid() != 0
+        libc::waitid(libc::P_PID, child, &raw mut info, libc::WSTOPPED | libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) == 0 && info.si_pid() != 0
     }
 }
 
