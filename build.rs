@@ -1,4 +1,4 @@
-//! Where the link editor puts what, in the release for musl: see `SCRIPT`. The tests, whose panics unwind, are linked as ever.
+//! Where the link editor puts what, in the release for musl: see `script`. The tests, whose panics unwind, are linked as ever.
 
 use std::{env, fs, path::Path};
 

@@ -168,12 +168,10 @@ fn a_guest_is_called_what_its_socket_is_called_and_nobody_else_is() {
     drop::<Guest>(_guest);
 }
 
-/// Whether some process sees this directory as a mount of its own.
-fn is_mounted(directory: &Path) -> bool {
+/// Whether some process has a mount of the directory of this container, whose name is nobody else's.
+fn is_mounted(name: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    let tails = directory.components().rev().take(4).collect::<Vec<_>>();
-    let tail: PathBuf = tails.into_iter().rev().collect();
-    let root = format!("/{} ", tail.display());
+    let root = format!("/containers/{name} ");
     processes.filter_map(|process| fs::read_to_string(process.path().join("mountinfo")).ok()).any(|mounts| mounts.contains(&root))
 }
 
@@ -196,7 +194,7 @@ fn what_a_guest_leaves_that_is_killed_with_its_container_goes_with_the_next_one_
         drop(start());
         eventually("the host has noticed", || !is_listed(&host, name));
         // A process closes its connections before it leaves its mounts.
-        eventually("nobody has the directory mounted any more", || !is_mounted(&directory));
+        eventually("nobody has the directory mounted any more", || !is_mounted(name));
         assert!(link.is_symlink());
     };
     killed();
